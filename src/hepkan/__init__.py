@@ -1,3 +1,74 @@
-"""Kolmogorov-Arnold networks for collider physics."""
+"""Kolmogorov-Arnold networks for collider physics.
+
+Importing is light: a public name brings its module (and PyTorch) on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hepkan.baselines import MODELS, train_model
+    from hepkan.data import Table
+    from hepkan.model_io import load, save
+    from hepkan.nn import KAN, MLP, KANLayer
+    from hepkan.nn import refine as refine
+    from hepkan.tasks import TASKS, Task, get_task
+    from hepkan.train import FitResult, fit
+
+_NAMES = {
+    "KAN": "nn",
+    "KANLayer": "nn",
+    "MLP": "nn",
+    "refine": "nn",
+    "fit": "train",
+    "FitResult": "train",
+    "save": "model_io",
+    "load": "model_io",
+    "Table": "data",
+    "MODELS": "baselines",
+    "train_model": "baselines",
+    "TASKS": "tasks",
+    "Task": "tasks",
+    "get_task": "tasks",
+}
+_MODULES = frozenset(
+    {"baselines", "data", "losses", "metrics", "nn", "physics", "report", "splines", "studies", "tasks", "train"}
+)
+
+__all__ = [
+    "KAN",
+    "MLP",
+    "MODELS",
+    "TASKS",
+    "FitResult",
+    "KANLayer",
+    "Table",
+    "Task",
+    "__version__",
+    "fit",
+    "get_task",
+    "load",
+    "refine",
+    "save",
+    "train_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that holds a public name, once."""
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,0 +1,102 @@
+"""The built-in tasks: frozen records in a dict. A new task is one module and one line here."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from hepkan.errors import unknown
+from hepkan.tasks import multijet
+
+if TYPE_CHECKING:
+    from hepkan.data import Table
+
+
+class TableFunction(Protocol):
+    """Reads a sample file as a table of inputs, label and weights."""
+
+    def __call__(
+        self,
+        path: Path,
+        *,
+        n: int | None = None,
+        seed: int = 0,
+        mix: Mapping[str, float] | None = None,
+        features: Sequence[str] | None = None,
+    ) -> Table: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A question with its data.
+
+    Attributes:
+        name: The name used on the command line.
+        title: One line for tables and pages.
+        question: What is asked, in a sentence.
+        card: Name of the YAML card, beside this module.
+        read: Turns a sample file into a `Table`.
+    """
+
+    name: str
+    title: str
+    question: str
+    card: str
+    read: TableFunction
+
+    def card_text(self) -> str:
+        """Return the task's card as YAML text."""
+        return (importlib.resources.files(__package__) / self.card).read_text(encoding="utf-8")
+
+    def table(
+        self,
+        n: int | None = None,
+        seed: int = 0,
+        path: str | Path | None = None,
+        mix: Mapping[str, float] | None = None,
+        features: Sequence[str] | None = None,
+    ) -> Table:
+        """Return the task's events as a table.
+
+        Arguments:
+            n: Number of events to keep (all by default), half of each class; weights keep every yield.
+            seed: Chooses which events.
+            path: A sample file made by `hepkan generate`; the embedded sample by default.
+            mix: Scale factors of processes, e.g. `{"ttbar": 1.1}`.
+            features: Names of the inputs; all observables of the task by default.
+
+        Raises:
+            DataError: the sample is missing, corrupted, or has fewer events than asked for.
+            UsageError: a process or an observable is unknown.
+        """
+        sample = Path(path) if path is not None else embedded(self.name)
+        return self.read(sample, n=n, seed=seed, mix=mix, features=features)
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            name="multijet",
+            title="Prompt leptons against QCD multijet",
+            question="Does a KAN separate prompt-lepton events from multijet production better than an MLP?",
+            card="multijet.yaml",
+            read=multijet.read,
+        ),
+    )
+}
+
+
+def get_task(name: str) -> Task:
+    """Return a built-in task by its name."""
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    return TASKS[name]
+
+
+def embedded(name: str) -> Path:
+    """Return the path of a task's embedded sample (which a stripped installation may lack)."""
+    return Path(str(importlib.resources.files(__package__) / "samples" / f"{name}.parquet"))
