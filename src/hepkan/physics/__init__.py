@@ -1,0 +1,1 @@
+"""From a generator card to selected events: generation, detector, selection, observables."""
