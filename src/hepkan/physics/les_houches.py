@@ -1,0 +1,122 @@
+"""Hand hard events from NumPy to Pythia in memory, through its Les Houches interface."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hepkan.errors import require
+from hepkan.physics.top_decay import rescale_pair
+
+if TYPE_CHECKING:
+    from hepkan.physics.single_top import SingleTopEvents
+
+MASS_BOTTOM = 4.8
+MASS_LEPTON = {11: 0.000511, 13: 0.10566, 15: 1.77682}
+PROCESS = 9001
+_NO_SPIN = 9.0
+
+
+def pythia_settings() -> list[str]:
+    """Return the settings that a Pythia run needs for the events of `lhaup`.
+
+    The dipole recoil keeps the two colour lines of the t channel apart in the initial-state shower. Masses are those
+    that `lhaup` writes, and its events balance, so Pythia must not correct either.
+    """
+    return [
+        "Beams:frameType = 5",
+        "LesHouches:matchInOut = off",
+        "LesHouches:setQuarkMass = 0",
+        "LesHouches:setLeptonMass = 0",
+        "SpaceShower:dipoleRecoil = on",
+    ]
+
+
+def with_masses(events: SingleTopEvents) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Give the b of the decay and the charged lepton Pythia's masses (GeV); return W, b, lepton, neutrino (n, 4).
+
+    The tops, the virtualities of the Ws and the directions in the rest frames of top and W stay as generated.
+    """
+    w, bottom, lepton, neutrino = (np.empty_like(events.top) for _ in range(4))
+    mass_w = np.sqrt(np.maximum(events.w[:, 3] ** 2 - np.sum(events.w[:, :3] ** 2, axis=1), 0.0))
+    way = rescale_pair(events.top, events.top, events.bottom, MASS_BOTTOM, mass_w)
+    bottom, w = way
+    for flavour, mass in MASS_LEPTON.items():
+        rows = np.abs(events.id_lepton) == flavour
+        pair = rescale_pair(events.w[rows], w[rows], events.lepton[rows], mass, 0.0)
+        lepton[rows], neutrino[rows] = pair
+    return w, bottom, lepton, neutrino
+
+
+def lhaup(events: SingleTopEvents, ecm: float = 13000.0) -> Any:
+    """Return a `pythia8mc.LHAup` that serves the events in order, each with weight one.
+
+    Keep a reference to it while Pythia lives, and start Pythia with `pythia_settings()`:
+    `pythia.setLHAupPtr(source); pythia.init()`. After the last event `pythia.next()` is false.
+
+    Arguments:
+        events: hard events; all of them are converted at once.
+        ecm: collision energy in GeV.
+
+    Raises:
+        MissingExtra: pythia8mc is not installed.
+    """
+    return _provider()(events, ecm)
+
+
+@cache
+def _provider() -> type:
+    pythia8mc = require("pythia8mc", "generate", "Showering the events")
+
+    class MemoryEvents(pythia8mc.LHAup):  # type: ignore[misc, name-defined]
+        """Strategy 3: unweighted events, the cross-section comes with the process."""
+
+        def __init__(self, events: SingleTopEvents, ecm: float) -> None:
+            super().__init__(3)
+            self.ecm = ecm
+            self.sigma = (events.sigma_pb, events.sigma_error_pb)
+            self.rows = _rows(events)
+
+        def setInit(self) -> bool:
+            self.setBeamA(2212, 0.5 * self.ecm)
+            self.setBeamB(2212, 0.5 * self.ecm)
+            self.setStrategy(3)
+            self.addProcess(PROCESS, self.sigma[0], self.sigma[1], 1.0)
+            return True
+
+        def setEvent(self, process: int = 0) -> bool:
+            row = next(self.rows, None)
+            if row is None:
+                return False
+            scale, particles, pdf = row
+            self.setProcess(PROCESS, 1.0, scale, 1.0 / 128.0, 0.118)
+            for particle in particles:
+                self.addParticle(*particle)
+            self.setPdf(*pdf, scale, 0.0, 0.0, False)
+            return True
+
+    return MemoryEvents
+
+
+def _rows(events: SingleTopEvents) -> Any:
+    """Yield (scale, eight argument lists of `addParticle`, (id1, id2, x1, x2)) of each event."""
+    w, bottom, lepton, neutrino = with_masses(events)
+    momenta = np.stack(
+        [events.incoming1, events.incoming2, events.top, events.light, w, bottom, lepton, neutrino], axis=1
+    )
+    mass2 = momenta[..., 3] ** 2 - np.sum(momenta[..., :3] ** 2, axis=-1)
+    mass = np.zeros_like(mass2)
+    mass[:, [2, 4]] = np.sqrt(np.maximum(mass2[:, [2, 4]], 0.0))
+    mass[:, 5] = MASS_BOTTOM
+    mass[:, 6] = np.array([MASS_LEPTON[abs(int(i))] for i in events.id_lepton])
+    status_mothers = [
+        (-1, 0, 0), (-1, 0, 0), (2, 1, 2), (1, 1, 2), (2, 3, 0), (1, 3, 0), (1, 5, 0), (1, 5, 0)
+    ]  # fmt: skip
+    ids, colours = events.pdg_ids.tolist(), events.colours.tolist()
+    floats = np.concatenate([momenta, mass[..., None]], axis=2).tolist()
+    scales, x1, x2 = events.scale.tolist(), events.x1.tolist(), events.x2.tolist()
+    for i, scale in enumerate(scales):
+        particles = [(ids[i][k], *status_mothers[k], *colours[i][k], *floats[i][k], 0.0, _NO_SPIN) for k in range(8)]
+        yield scale, particles, (ids[i][0], ids[i][1], x1[i], x2[i])
