@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepkan.errors import unknown
-from hepkan.physics.detector import Reco, delta_phi
+from hepkan.physics.candidates import delta_phi
+from hepkan.physics.detector import Reco
 from hepkan.physics.particles import event_index
 
 Region = Literal["isolated", "sideband", "jet_electron"]
