@@ -11,7 +11,7 @@ from typing import Any
 
 import hepkan
 
-PACKAGES = ("numpy", "scipy", "torch", "scikit-learn", "lightgbm", "pyarrow", "uproot", "awkward", "matplotlib")
+PACKAGES = ("numpy", "scipy", "torch", "scikit-learn", "lightgbm", "pyarrow", "uproot", "matplotlib")
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "generate": {"pythia8mc": "pythia8mc", "fastjet": "fastjet", "pylhe": "pylhe"},
     "rivals": {"pykan": "kan", "pandas": "pandas", "tqdm": "tqdm"},
@@ -55,7 +55,8 @@ def cpu() -> str:
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as info:
-            name = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), name)
+            names = (line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
+            name = next(names, name)
     except OSError:
         pass  # not Linux
     return f"{name}, {cores()} cores"
