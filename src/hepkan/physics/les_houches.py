@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hepkan.errors import require
+from hepkan.physics.single_top_events import SingleTopEvents
 from hepkan.physics.top_decay import rescale_pair
-
-if TYPE_CHECKING:
-    from hepkan.physics.single_top import SingleTopEvents
 
 MASS_BOTTOM = 4.8
 MASS_LEPTON = {11: 0.000511, 13: 0.10566, 15: 1.77682}
@@ -39,14 +37,12 @@ def with_masses(events: SingleTopEvents) -> tuple[np.ndarray, np.ndarray, np.nda
 
     The tops, the virtualities of the Ws and the directions in the rest frames of top and W stay as generated.
     """
-    w, bottom, lepton, neutrino = (np.empty_like(events.top) for _ in range(4))
+    lepton, neutrino = np.empty_like(events.top), np.empty_like(events.top)
     mass_w = np.sqrt(np.maximum(events.w[:, 3] ** 2 - np.sum(events.w[:, :3] ** 2, axis=1), 0.0))
-    way = rescale_pair(events.top, events.top, events.bottom, MASS_BOTTOM, mass_w)
-    bottom, w = way
+    bottom, w = rescale_pair(events.top, events.top, events.bottom, MASS_BOTTOM, mass_w)
     for flavour, mass in MASS_LEPTON.items():
         rows = np.abs(events.id_lepton) == flavour
-        pair = rescale_pair(events.w[rows], w[rows], events.lepton[rows], mass, 0.0)
-        lepton[rows], neutrino[rows] = pair
+        lepton[rows], neutrino[rows] = rescale_pair(events.w[rows], w[rows], events.lepton[rows], mass, 0.0)
     return w, bottom, lepton, neutrino
 
 

@@ -24,7 +24,8 @@ import numpy as np
 from hepkan.errors import UsageError, unknown
 from hepkan.physics.les_houches import lhaup, pythia_settings
 from hepkan.physics.parton_densities import PartonDensities, from_pythia
-from hepkan.physics.top_decay import boost, decay_axis, decay_spectrum, decay_top, dot
+from hepkan.physics.single_top_events import BOTTOM_IN, LIGHT_IN, SingleTopEvents, pdg_ids, production
+from hepkan.physics.top_decay import breit_wigner, breit_wigner_edges, decay_axis, decay_spectrum, decay_top, dot
 
 __all__ = ["Parameters", "SingleTop", "SingleTopEvents", "lhaup", "matrix_element", "pythia_settings"]
 
@@ -34,6 +35,7 @@ _SEED = 20240229
 _CELLS = (48, 32)
 _PROBES = 48
 _MARGIN = 1.15
+_MADGRAPH_PT_MIN = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,9 @@ class Parameters:
     the NNLO width at that mass (Gao, Li and Zhu, 2013, https://arxiv.org/abs/1210.2808).
 
     Attributes:
-        scale: `fixed` (`mu_f`, or mt / 2 when that is None) or `madgraph`: the geometric mean of the transverse
-            masses of top and light quark, the default of MadGraph5_aMC@NLO 2.5.
+        scale: factorisation scale, `fixed` (`mu_f`, or mt / 2 when that is None) or `madgraph`, what version 2.5 does
+            by default: the light parton's density at the light quark's pt, the b density at the top's transverse
+            mass, no events below pt = 2 GeV (`validation/README.md` shows how this was found).
         mu_f: fixed factorisation scale.
         cutoff: virtualities of top and W are kept within this number of widths.
         leptons: flavours of the charged lepton, drawn with equal probabilities.
@@ -76,65 +79,6 @@ class Parameters:
         return math.sqrt(2.0) * self.gf * self.mw**2 / math.pi
 
 
-@dataclass(frozen=True, eq=False)
-class SingleTopEvents:
-    """Unweighted events as arrays; four-vectors (n, 4) are [px, py, pz, E] in GeV, in the laboratory.
-
-    Attributes:
-        pdg_ids: (n, 8) PDG numbers of both incoming partons, top, light quark, W, b, charged lepton, neutrino.
-        x1, x2: (n,) momentum fractions of the partons along +z and -z.
-        incoming1, incoming2, top, light, w, bottom, lepton, neutrino: four-vectors; b, light quark and leptons are
-            massless, top and W have Breit-Wigner virtualities.
-        scale: (n,) factorisation scale in GeV.
-        sigma_pb, sigma_error_pb: cross-section of the generator, top undecayed, and its error.
-    """
-
-    pdg_ids: np.ndarray
-    x1: np.ndarray
-    x2: np.ndarray
-    incoming1: np.ndarray
-    incoming2: np.ndarray
-    top: np.ndarray
-    light: np.ndarray
-    w: np.ndarray
-    bottom: np.ndarray
-    lepton: np.ndarray
-    neutrino: np.ndarray
-    scale: np.ndarray
-    sigma_pb: float
-    sigma_error_pb: float
-
-    def __len__(self) -> int:
-        return len(self.x1)
-
-    @property
-    def id1(self) -> np.ndarray:
-        """PDG number of the parton along +z, (n,)."""
-        return self.pdg_ids[:, 0]
-
-    @property
-    def id2(self) -> np.ndarray:
-        """PDG number of the parton along -z, (n,)."""
-        return self.pdg_ids[:, 1]
-
-    @property
-    def id_lepton(self) -> np.ndarray:
-        """PDG number of the charged lepton, (n,)."""
-        return self.pdg_ids[:, 6]
-
-    @property
-    def colours(self) -> np.ndarray:
-        """Les Houches colour and anticolour tags (n, 8, 2), in the order of `pdg_ids`.
-
-        The heavy line b -> t -> b carries 501, the light-quark line 502: a W in the t channel exchanges no colour.
-        """
-        ids = self.pdg_ids
-        heavy = np.isin(np.abs(ids), (5, 6))
-        tag = np.where(heavy, 501, np.where(np.abs(ids) < 5, 502, 0))
-        tags: np.ndarray = np.stack([np.where(ids > 0, tag, 0), np.where(ids < 0, tag, 0)], axis=2)
-        return tags
-
-
 def matrix_element(
     up: np.ndarray,
     down: np.ndarray,
@@ -162,13 +106,12 @@ def matrix_element(
 
 @dataclass(frozen=True, eq=False)
 class _Hard:
-    """Points of production: channel number, shat, t, momentum fractions of light quark and b, scale^2, weight (pb)."""
+    """Points of production; momentum fractions `x` and squared scales `q2` (2, n) of light parton and b; weight, pb."""
 
     channel: np.ndarray
     s: np.ndarray
     t: np.ndarray
-    x_light: np.ndarray
-    x_bottom: np.ndarray
+    x: np.ndarray
     q2: np.ndarray
     weight: np.ndarray
 
@@ -187,6 +130,8 @@ class SingleTop:
 
     Attributes:
         sigma_pb, sigma_error_pb: leading-order cross-section with an on-shell, undecayed top, and its error.
+        sigma_decayed_pb: the same with the decays to `leptons`, off-shell within `cutoff` widths: |M|^2 as it stands,
+            branching ratios follow from partial widths at leading order over `width_t` and `width_w`.
         efficiency: accepted fraction of trials.
     """
 
@@ -232,6 +177,7 @@ class SingleTop:
         self.sigma_error_pb = error / n_cells * len(self._channels)
         m2, _ = self._virtualities(len(cell), rng)
         moving = self._hard(cell, cube, m2).weight.reshape(-1, _PROBES)
+        self.sigma_decayed_pb = float(moving.mean(axis=1).sum() / n_cells * len(self._channels)) * self._decays()
         self._maximum = _MARGIN * np.maximum(shell.max(axis=1), moving.max(axis=1))
         self._cumulative = np.cumsum(self._maximum) / self._maximum.sum()
         self.efficiency = float(moving.mean(axis=1).sum() / self._maximum.sum())
@@ -256,28 +202,25 @@ class SingleTop:
         reach = 1.0 / p.mw**2 - 1.0 / (p.mw**2 + s - m2)
         t = p.mw**2 - 1.0 / (1.0 / p.mw**2 - cube[2] * reach)
         u = m2 - s - t
-        q2 = self._scale2(s, t, u, m2)
+        q2, allowed = self._scales(s, t, u, m2)
         flux = np.where(channel % 2 == 0, s * (s - m2), u * (u - m2)) / s**2
-        light, bottom = self._densities(channel, x_light, x_bottom, q2)
+        x = np.stack([x_light, x_bottom])
+        light, bottom = self._densities(channel, x, q2)
         factor = PICOBARN * math.pi * p.alpha_w**2 / 4.0 * 2.0 * r_max
-        weight = factor * 2.0 * y_max * light.sum(axis=0) * bottom * flux * reach
-        return _Hard(channel, s, t, x_light, x_bottom, q2, weight)
+        weight = factor * 2.0 * y_max * light.sum(axis=0) * bottom * flux * reach * allowed
+        return _Hard(channel, s, t, x, q2, weight)
 
-    def _scale2(self, s: np.ndarray, t: np.ndarray, u: np.ndarray, m2: np.ndarray) -> np.ndarray:
-        """Return the squared factorisation scale, GeV^2; pt^2 = t u / s."""
+    def _scales(self, s: np.ndarray, t: np.ndarray, u: np.ndarray, m2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the squared scales (2, n) of light parton and b, GeV^2, and where they are allowed; pt^2 = t u / s."""
         p = self.parameters
         if p.scale == "fixed":
-            return np.full_like(s, (p.mu_f or 0.5 * p.mt) ** 2)
+            return np.full((2, len(s)), (p.mu_f or 0.5 * p.mt) ** 2), np.ones(len(s), bool)
         pt2 = np.maximum(t * u / s, 0.0)
-        mean: np.ndarray = np.sqrt(pt2 * (m2 + pt2))
-        return mean
+        return np.stack([pt2, m2 + pt2]), pt2 > _MADGRAPH_PT_MIN**2
 
-    def _densities(
-        self, channel: np.ndarray, x_light: np.ndarray, x_bottom: np.ndarray, q2: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _densities(self, channel: np.ndarray, x: np.ndarray, q2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return x f of the two generations of the light parton (2, n) and of the b (n,)."""
-        ids = _LIGHT_IN[:, channel]
-        return self.pdf.xf(ids, x_light, q2), self.pdf.xf(_BOTTOM_IN[channel], x_bottom, q2)
+        return self.pdf.xf(LIGHT_IN[:, channel], x[0], q2[0]), self.pdf.xf(BOTTOM_IN[channel], x[1], q2[1])
 
     def _virtualities(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw (m_t^2, m_W^2) from both Breit-Wigners times the decay's spectrum over m_t^2, shapes (n,)."""
@@ -288,40 +231,58 @@ class SingleTop:
         missing = n
         while missing > 0 or not parts:
             u = rng.random((3, int(2.2 * missing) + 64))
-            m2 = _breit_wigner(u[0], p.mt, p.width_t, p.cutoff)
-            w2 = _breit_wigner(u[1], p.mw, p.width_w, p.cutoff)
+            m2 = breit_wigner(u[0], p.mt, p.width_t, p.cutoff)
+            w2 = breit_wigner(u[1], p.mw, p.width_w, p.cutoff)
             kept = np.stack([m2, w2])[:, u[2] * bound < _spectrum(m2, w2)][:, :missing]
             parts.append(kept)
             missing -= kept.shape[1]
         m2, w2 = np.concatenate(parts, axis=1)
         return m2, w2
 
+    def _decays(self) -> float:
+        """Return the rate of the chosen decays over that of undecayed tops, from both Breit-Wigners.
+
+        n_l alpha_w^2 / (192 pi^2) integral dm^2 dw BW_t(m^2) BW_W(w) X^2 (m^2 + 2 w) / m^2, BW = 1 / |propagator|^2,
+        from m Gamma(t -> b W) and sqrt(w) Gamma(W -> l nu) at virtualities m^2 and w.
+        """
+        p = self.parameters
+        middle = (np.arange(400) + 0.5) / 400
+        m2 = breit_wigner(middle, p.mt, p.width_t, p.cutoff)[:, None]
+        w2 = breit_wigner(middle, p.mw, p.width_w, p.cutoff)
+        area = 1.0
+        for mass, width in ((p.mt, p.width_t), (p.mw, p.width_w)):
+            low, high = breit_wigner_edges(mass, width, p.cutoff)
+            area *= (high - low) / (mass * width)
+        mean = float(np.mean(_spectrum(m2, w2)))
+        rate: float = len(p.leptons) * p.alpha_w**2 / (192.0 * math.pi**2) * area * mean
+        return rate
+
     def _trials(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Return the accepted of `n` trials as rows: channel, s, t, x_light, x_bottom, q2, m2, w2."""
+        """Return the accepted of `n` trials as rows: channel, s, t, x (2), q2 (2), m2, w2."""
         m2, w2 = self._virtualities(n, rng)
         u = rng.random((5, n))
         cell = np.minimum(np.searchsorted(self._cumulative, u[0], side="right"), len(self._cumulative) - 1)
         hard = self._hard(cell, u[1:4], m2)
-        rows = np.stack([hard.channel, hard.s, hard.t, hard.x_light, hard.x_bottom, hard.q2, m2, w2], axis=1)
+        rows = np.stack([hard.channel, hard.s, hard.t, *hard.x, *hard.q2, m2, w2], axis=1)
         return rows[u[4] * self._maximum[cell] < hard.weight]
 
     def _events(self, rows: np.ndarray, rng: np.random.Generator) -> SingleTopEvents:
         """Choose flavours, beams and angles for accepted rows, and decay the tops."""
         n = len(rows)
         channel = rows[:, 0].astype(np.int64)
-        s, t, x_light, x_bottom, q2, m2, w2 = rows[:, 1:].T
+        s, t, x_light, x_bottom, _, q2_bottom, m2, w2 = rows[:, 1:].T
         u = rng.random((4, n))
-        light, _ = self._densities(channel, x_light, x_bottom, q2)
+        light, _ = self._densities(channel, rows[:, 3:5].T, rows[:, 5:7].T)
         generation = (u[0] * light.sum(axis=0) >= light[0]).astype(np.int64)
         forward = u[1] < 0.5
         side = np.where(forward, 1.0, -1.0)
-        quark_in, bottom_in, top, quark = _production(s, t, x_light, x_bottom, m2, side, u[2], self.parameters.ecm)
+        quark_in, bottom_in, top, quark = production(s, t, x_light, x_bottom, m2, side, u[2], self.parameters.ecm)
         up_in = (channel % 2 == 0)[:, None]
         axis = decay_axis(top, np.where(up_in, quark, quark_in))
         bottom, lepton, neutrino = decay_top(top, w2, axis, rng)
         flavour = np.asarray(self.parameters.leptons)[(u[3] * len(self.parameters.leptons)).astype(np.int64)]
         return SingleTopEvents(
-            pdg_ids=_pdg_ids(channel, generation, flavour, forward),
+            pdg_ids=pdg_ids(channel, generation, flavour, forward),
             x1=np.where(forward, x_light, x_bottom),
             x2=np.where(forward, x_bottom, x_light),
             incoming1=np.where(forward[:, None], quark_in, bottom_in),
@@ -332,60 +293,12 @@ class SingleTop:
             bottom=bottom,
             lepton=lepton,
             neutrino=neutrino,
-            scale=np.sqrt(q2),
+            scale=np.sqrt(q2_bottom),
             sigma_pb=self.sigma_pb,
             sigma_error_pb=self.sigma_error_pb,
         )
 
 
-# Incoming light partons by generation and channel, and what leaves; incoming b by channel.
-_LIGHT_IN = np.array([[2, -1, -2, 1], [4, -3, -4, 3]])
-_LIGHT_OUT = np.array([[1, -2, -1, 2], [3, -4, -3, 4]])
-_BOTTOM_IN = np.array([5, 5, -5, -5])
-
-
-def _pdg_ids(channel: np.ndarray, generation: np.ndarray, flavour: np.ndarray, forward: np.ndarray) -> np.ndarray:
-    """Return the PDG numbers (n, 8) in the order of `SingleTopEvents.pdg_ids`."""
-    sign = np.sign(_BOTTOM_IN[channel])
-    light, bottom = _LIGHT_IN[generation, channel], _BOTTOM_IN[channel]
-    first, second = np.where(forward, light, bottom), np.where(forward, bottom, light)
-    out = _LIGHT_OUT[generation, channel]
-    decay = (24 * sign, 5 * sign, -flavour * sign, (flavour + 1) * sign)
-    return np.stack([first, second, 6 * sign, out, *decay], axis=1)
-
-
-def _production(
-    s: np.ndarray,
-    t: np.ndarray,
-    x_light: np.ndarray,
-    x_bottom: np.ndarray,
-    m2: np.ndarray,
-    side: np.ndarray,
-    turn: np.ndarray,
-    ecm: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return incoming light parton, incoming b, top, outgoing light quark (n, 4) in the laboratory.
-
-    `side` is +1 where the light parton comes along +z; `turn` in (0, 1) is the azimuth over 2 pi.
-    """
-    zero = np.zeros_like(s)
-    quark_in = np.stack([zero, zero, 0.5 * ecm * x_light * side, 0.5 * ecm * x_light], axis=1)
-    bottom_in = np.stack([zero, zero, -0.5 * ecm * x_bottom * side, 0.5 * ecm * x_bottom], axis=1)
-    momentum = 0.5 * (s - m2) / np.sqrt(s)
-    cos = np.clip(1.0 + 2.0 * t / (s - m2), -1.0, 1.0)
-    pt = momentum * np.sqrt(1.0 - cos**2)
-    phi = 2.0 * np.pi * turn
-    rest = np.stack([pt * np.cos(phi), pt * np.sin(phi), momentum * cos * side, momentum], axis=1)
-    quark = boost(rest, quark_in + bottom_in)
-    return quark_in, bottom_in, quark_in + bottom_in - quark, quark
-
-
 def _spectrum(m2: np.ndarray | float, w2: np.ndarray | float) -> np.ndarray:
     """Return the decay's factor in the rate at virtualities (m2, w2): X^2 (m2 + 2 w2) / m2."""
     return np.asarray(decay_spectrum(np.asarray(m2), np.asarray(w2)) / m2)
-
-
-def _breit_wigner(u: np.ndarray, mass: float, width: float, cutoff: float) -> np.ndarray:
-    """Map u in (0, 1) to q^2 with density 1 / ((q^2 - m^2)^2 + m^2 w^2) within `cutoff` widths of the mass."""
-    edges = [math.atan(((mass + k * cutoff * width) ** 2 - mass**2) / (mass * width)) for k in (-1, 1)]
-    return mass**2 + mass * width * np.tan(edges[0] + u * (edges[1] - edges[0]))

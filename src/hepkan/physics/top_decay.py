@@ -5,6 +5,8 @@ A four-vector array has shape (n, 4) in the order [px, py, pz, E], in GeV.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 METRIC = np.array([-1.0, -1.0, -1.0, 1.0])
@@ -76,6 +78,19 @@ def decay_top(
     neutrino = np.concatenate([neutrino_way * e_neutrino[:, None], e_neutrino[:, None]], axis=1)
     bottom = np.concatenate([-(lepton + neutrino)[:, :3], e_bottom[:, None]], axis=1)
     return boost(bottom, top), boost(lepton, top), boost(neutrino, top)
+
+
+def breit_wigner(u: np.ndarray, mass: float, width: float, cutoff: float) -> np.ndarray:
+    """Map u in (0, 1) to q^2 with density 1 / ((q^2 - m^2)^2 + m^2 w^2) within `cutoff` widths of the mass."""
+    low, high = breit_wigner_edges(mass, width, cutoff)
+    q2: np.ndarray = mass**2 + mass * width * np.tan(low + u * (high - low))
+    return q2
+
+
+def breit_wigner_edges(mass: float, width: float, cutoff: float) -> tuple[float, float]:
+    """Return atan((q^2 - m^2) / (m w)) at both ends of the allowed virtualities."""
+    low, high = ((mass + k * cutoff * width) ** 2 - mass**2 for k in (-1, 1))
+    return math.atan(low / (mass * width)), math.atan(high / (mass * width))
 
 
 def two_body(mass2: np.ndarray, m1: float | np.ndarray, m2: float | np.ndarray) -> np.ndarray:
