@@ -130,6 +130,4 @@ def train_member(data: Data, member: Member, progress: Callable[[Step], None] | 
     share = card.split.train / (card.split.train + card.split.validation)
     train, validation = rest.split((share, 1 - share), seed=card.split.seed + 1 + member.seed)
     settings = json.loads(member.settings)
-    trained = train_model(
-        member.kind, train, validation, settings, seed=member.seed, threads=1, progress=None
-    )
+    trained = train_model(member.kind, train, validation, settings, seed=member.seed, threads=1, progress=None)

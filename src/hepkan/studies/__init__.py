@@ -1,0 +1,1 @@
+"""Studies: cards, runs, comparisons and scans."""
