@@ -1,0 +1,126 @@
+// Local B-splines on arbitrary non-decreasing knots, for degrees 1 to 5. C++17, no dependency.
+//
+// A spline with `intervals` intervals and degree K has knots t[0 .. intervals + 2K]; its grid is t[K] .. t[K + intervals].
+// Every real x lies in one cell: cell 0 is the left outside, cell m (1 .. intervals) is [t[K+m-1], t[K+m]), cell
+// intervals + 1 is the right outside with the right edge. In each cell the K+1 functions that may differ from zero are
+// polynomials of u = (x - origin) * scale; outside the grid they are the tangents at the edge, so one evaluation rule
+// serves everywhere. The local origin keeps float32 accurate next to the knots and far from zero.
+#ifndef HEPKAN_SPLINE_HPP
+#define HEPKAN_SPLINE_HPP
+
+#include <cstddef>
+
+namespace hepkan {
+
+// Lanes that hold the K+1 functions, and numbers in one cell: a header (origin, scale, row) and K+1 coefficient rows.
+constexpr int lanes(int degree) { return degree <= 3 ? 4 : 8; }
+constexpr int cell_numbers(int degree) { return lanes(degree) * (degree + 2); }
+
+// Numbers in the table of one input: first row, last row, the grid's knots, padding, the cells.
+inline std::size_t cells_offset(int intervals) { return (static_cast<std::size_t>(intervals) + 3 + 7) / 8 * 8; }
+inline std::size_t table_numbers(int intervals, int degree) {
+    return cells_offset(intervals) + (static_cast<std::size_t>(intervals) + 2) * cell_numbers(degree);
+}
+
+// The cell of x: how many of the grid's `intervals + 1` knots are <= x. In [0, intervals + 1] for any x and any knots;
+// NaN gives 0, whose polynomials then return NaN.
+template <class T>
+inline int locate(const T* grid, int intervals, T x) {
+    int cell = 0;
+    for (int rest = intervals + 1; rest > 0;) {
+        const int half = rest / 2;
+        const bool right = x >= grid[cell + half];
+        cell = right ? cell + half + 1 : cell;
+        rest = right ? rest - half - 1 : half;
+    }
+    return cell;
+}
+
+// Coefficients c[power][function] of the K+1 functions on [t[0], t[1]) in u = (x - t[0]) / (t[1] - t[0]): the Cox-de Boor
+// recursion carried out on polynomials. Every denominator contains the (non-empty) interval.
+template <int K>
+inline void cell_polynomials(const double* t, double (&c)[K + 1][K + 1]) {
+    for (auto& row : c)
+        for (double& number : row) number = 0.0;
+    const double width = t[1] - t[0];
+    c[0][0] = 1.0;
+    for (int s = 1; s <= K; ++s) {
+        double carried[K + 1] = {};
+        for (int r = 0; r < s; ++r) {
+            const double lower = t[r + 1 - s], upper = t[r + 1];
+            double scaled[K + 1], next[K + 1];
+            for (int p = 0; p <= K; ++p) scaled[p] = c[p][r] / (upper - lower);
+            for (int p = 0; p <= K; ++p) {
+                const double below = p > 0 ? scaled[p - 1] * width : 0.0;
+                c[p][r] = carried[p] + (upper - t[0]) * scaled[p] - below;
+                next[p] = (t[0] - lower) * scaled[p] + below;
+            }
+            for (int p = 0; p <= K; ++p) carried[p] = next[p];
+        }
+        for (int p = 0; p <= K; ++p) c[p][s] = carried[p];
+    }
+}
+
+template <int K, class T>
+inline void store_cell(T* cell, double origin, double scale, int row, const double (&c)[K + 1][K + 1]) {
+    constexpr int L = lanes(K);
+    for (int n = 0; n < cell_numbers(K); ++n) cell[n] = T(0);
+    cell[0] = T(origin), cell[1] = T(scale), cell[2] = T(row);
+    for (int p = 0; p <= K; ++p)
+        for (int r = 0; r <= K; ++r) cell[(p + 1) * L + r] = T(c[p][r]);
+}
+
+// Fills the table of one input. The polynomials are made in double whatever T is. Empty intervals are never located;
+// a grid without any non-empty interval gives a spline that is zero.
+template <int K, class T>
+inline void fill_table(const T* knots, int intervals, T* table) {
+    int first = -1, last = -1;
+    T* cells = table + cells_offset(intervals);
+    double c[K + 1][K + 1] = {}, left[K + 1][K + 1] = {}, right[K + 1][K + 1] = {};
+    for (int m = 0; m < intervals; ++m) {
+        double t[2 * K];
+        for (int n = 0; n < 2 * K; ++n) t[n] = knots[m + 1 + n];
+        const double width = t[K] - t[K - 1];
+        T* cell = cells + (m + 1) * static_cast<std::size_t>(cell_numbers(K));
+        const double zero[K + 1][K + 1] = {};
+        if (!(width > 0)) {
+            store_cell<K>(cell, t[K - 1], 0.0, m, zero);
+            continue;
+        }
+        cell_polynomials<K>(t + K - 1, c);
+        store_cell<K>(cell, t[K - 1], 1.0 / width, m, c);
+        for (int r = 0; r <= K; ++r) {
+            if (first < 0) left[0][r] = c[0][r], left[1][r] = c[1][r] / width;
+            right[0][r] = right[1][r] = 0.0;
+            for (int p = 0; p <= K; ++p) right[0][r] += c[p][r], right[1][r] += p * c[p][r] / width;
+        }
+        if (first < 0) first = m;
+        last = m;
+    }
+    if (first < 0) first = last = 0;
+    table[0] = T(first), table[1] = T(last);
+    for (int m = 0; m <= intervals; ++m) table[2 + m] = knots[K + m];
+    for (std::size_t n = 3 + static_cast<std::size_t>(intervals); n < cells_offset(intervals); ++n) table[n] = T(0);
+    store_cell<K>(cells, double(knots[K]), 1.0, first, left);
+    store_cell<K>(cells + (intervals + 1) * static_cast<std::size_t>(cell_numbers(K)), double(knots[K + intervals]), 1.0,
+                  last, right);
+}
+
+// Values and slopes at x of the functions row, row + 1, ..., row + K; returns row.
+template <int K, class T>
+inline int local_basis(const T* table, int intervals, T x, T* value, T* slope) {
+    constexpr int L = lanes(K);
+    const int index = locate(table + 2, intervals, x);
+    const T* cell = table + cells_offset(intervals) + index * static_cast<std::size_t>(cell_numbers(K));
+    const T u = (x - cell[0]) * cell[1];
+    for (int r = 0; r <= K; ++r) {
+        T v = cell[(K + 1) * L + r], d = T(0);
+        for (int p = K - 1; p >= 0; --p) d = d * u + v, v = v * u + cell[(p + 1) * L + r];
+        value[r] = v, slope[r] = d * cell[1];
+    }
+    return static_cast<int>(cell[2]);
+}
+
+}  // namespace hepkan
+
+#endif
