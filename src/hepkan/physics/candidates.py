@@ -26,8 +26,8 @@ Functions = Mapping[int, Callable[[Floats, Floats], Floats]]
 class Candidates:
     """Particle-flow candidates, ordered by event; shapes (m,), GeV and radians.
 
-    `kind` is 22 (photon-like), 11, 13, 211 (charged hadron) or 130 (neutral hadron); `identified` marks leptons
-    that pass identification.
+    `kind` is 22 (photon), 11 (electron; charge 0 without a track), 13, 211 (charged hadron) or 130 (neutral
+    hadron, or a charged one without a track); `identified` marks leptons that pass identification.
     """
 
     event: Ints
@@ -63,7 +63,7 @@ def reconstruct(particles: Particles, rng: np.random.Generator, parameters: Dete
     pt = np.where(tracked, pt * factor, energy / np.cosh(eta))
     chance = _choose(kind, _identification(parameters), pt, eta)
     identified = tracked & (rng.random(len(pid)) < chance)
-    kind = np.where(tracked, kind, np.where(shower, 22, 130))
+    kind = np.where(tracked | shower, kind, 130)
     mass = np.select([kind == 211, kind == 13], [parameters.pion_mass, parameters.muon_mass], 0.0)
     event = event_index(particles.offsets)[keep]
     columns = (event, pt, eta, phi, mass, np.where(tracked, q, 0), kind, identified)

@@ -128,7 +128,7 @@ class DetectorParameters:
     # Identification of a tracked lepton above pT 10 GeV: [D] ElectronEfficiency, MuonEfficiency.
     electron_identification: Binned = Binned((1.5, 2.5), (10.0,), ((0.95,), (0.85,)))
     muon_identification: Binned = Binned((2.4,), (10.0,), ((0.95,),))
-    lepton_pt_min: float = 10.0  # GeV, [D], the edge of the efficiencies above
+    lepton_pt_min: float = 10.0  # GeV, [D], where the efficiencies above begin
     muon_mass: float = 0.10566  # GeV, [PDG]
     isolation_radius: float = 0.4  # cone of the muon isolation in CMS-TOP-17-023, arXiv:1907.08330
     isolation_pt_min: float = 0.5  # GeV, [D] PTMin of the isolation modules
@@ -138,11 +138,13 @@ class DetectorParameters:
     # simulated ttbar) it gives the 15-20 % at 30 GeV, 10 % at 100 GeV and 5 % at 1 TeV of central jets in [JER].
     jet_confusion: CalorimeterResolution = CalorimeterResolution((3.0,), ((0.041, 0.82, 1.24),), ((1.0, 0.0, 0.0),))
     heavy_radius: float = 0.4  # a heavy hadron belongs to the nearest jet within the jet's radius
-    heavy_pt_min: float = 5.0  # GeV; below, a hadron is too soft to tag a jet of 40 GeV
+    heavy_pt_min: float = 5.0  # GeV, as in Rivet's tagging functions (Buckley et al., 2019), arXiv:1910.01637
     tag_eta_max: float = 2.4  # [BTV], the tracker's acceptance for b tagging
     tag_b: float = 0.68  # [BTV] DeepCSV medium, jets of ttbar events with pT > 20 GeV
     tag_c: float = 0.12  # [BTV], the same
     tag_light: float = 0.011  # [BTV], the same
-    met_noise: float = 12.0  # GeV per component, Gaussian; pile-up's share of the resolution in [MET]
+    # GeV per component: what pile-up adds, an assumption. It is the resolution -1.5 + 0.68 sqrt(sum ET) of Table 3 in
+    # [MET] (as CMS-PAS-JME-17-001; read through Rivet) for sum ET = 400 GeV. The hard event brings its own part.
+    met_noise: float = 12.0
     # Ids without a signal: neutrinos, the lightest neutralino, a scalar or dark mediator (25 in Pythia, 54), 18.
     invisible: tuple[int, ...] = (12, 14, 16, 18, 25, 54, 1000022)
