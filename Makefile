@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FULL := samples/multijet-full.parquet
+
+.PHONY: demo test fast lint sample full-sample results clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(wildcard setup.py src/hepkan/splines/csrc/*)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --prefer-binary --only-binary pythia8mc -c constraints.txt -e '.[generate,dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/hepkan env
+	$(BIN)/hepkan run multijet --quick -o runs/demo
+
+test: $(VENV)/.installed lint
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m slow
+
+fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# The sample in the wheel: 10,000 prompt rows and 10,000 multijet rows.
+sample: $(VENV)/.installed
+	$(BIN)/hepkan generate multijet --events 20000 --seed 1 --workers 2 -o src/hepkan/tasks/samples/multijet.parquet
+
+# The sample behind the numbers of README: about two hours on two cores, kept out of git.
+full-sample: $(FULL)
+
+$(FULL): | $(VENV)/.installed
+	$(BIN)/hepkan generate multijet --seed 2 --workers 2 -o $(FULL) \
+	  --rows single_top_tchannel=60000 --rows ttbar=25000 --rows wjets=20000 --rows multijet=80000
+
+results: $(FULL)
+	$(BIN)/python benchmarks/multijet.py --data $(FULL)
+
+clean:
+	rm -rf build dist runs scans
