@@ -134,8 +134,9 @@ class DetectorParameters:
     isolation_pt_min: float = 0.5  # GeV, [D] PTMin of the isolation modules
     jet_radius: float = 0.4  # anti-kT, [AK]; 0.4 is the CMS choice at 13 TeV, [PF]
     jet_pt_min: float = 20.0  # GeV, [D] JetPTMin
-    # Resolution lost by overlapping particles and pile-up. Together with the response above (0.37/sqrt(pT) in jets of
-    # simulated ttbar) it gives the 15-20 % at 30 GeV, 10 % at 100 GeV and 5 % at 1 TeV of central jets in [JER].
+    # Resolution lost by overlapping particles and pile-up: (constant, stochastic, noise). Solved for the 15-20 % at
+    # 30 GeV, 10 % at 100 GeV and 5 % at 1 TeV of central jets in [JER] after taking out, in quadrature, the
+    # 0.37/sqrt(pT) that the response above gives in simulated top pairs (validation/detector_response.py).
     jet_confusion: CalorimeterResolution = CalorimeterResolution((3.0,), ((0.041, 0.82, 1.24),), ((1.0, 0.0, 0.0),))
     heavy_radius: float = 0.4  # a heavy hadron belongs to the nearest jet within the jet's radius
     heavy_pt_min: float = 5.0  # GeV, as in Rivet's tagging functions (Buckley et al., 2019), arXiv:1910.01637
@@ -144,7 +145,8 @@ class DetectorParameters:
     tag_c: float = 0.12  # [BTV], the same
     tag_light: float = 0.011  # [BTV], the same
     # GeV per component: what pile-up adds, an assumption. It is the resolution -1.5 + 0.68 sqrt(sum ET) of Table 3 in
-    # [MET] (as CMS-PAS-JME-17-001; read through Rivet) for sum ET = 400 GeV. The hard event brings its own part.
+    # [MET] (its preliminary version CMS-PAS-JME-17-001, read through Rivet) for sum ET = 400 GeV. The hard event adds
+    # its own part: 16 to 22 GeV in all for top pairs.
     met_noise: float = 12.0
     # Ids without a signal: neutrinos, the lightest neutralino, a scalar or dark mediator (25 in Pythia, 54), 18.
     invisible: tuple[int, ...] = (12, 14, 16, 18, 25, 54, 1000022)
