@@ -49,7 +49,8 @@ def with_masses(events: SingleTopEvents) -> tuple[np.ndarray, np.ndarray, np.nda
 def lhaup(events: SingleTopEvents, ecm: float = 13000.0) -> Any:
     """Return a `pythia8mc.LHAup` that serves the events in order, each with weight one.
 
-    Keep a reference to it while Pythia lives, and start Pythia with `pythia_settings()`:
+    Spins are not written: light partons and b have none that the shower uses, and Pythia takes the polarisation of a
+    tau from the W it comes from. Keep a reference to the source while Pythia lives, and start Pythia with `pythia_settings()`:
     `pythia.setLHAupPtr(source); pythia.init()`. After the last event `pythia.next()` is false.
 
     Arguments:

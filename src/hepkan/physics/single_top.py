@@ -264,7 +264,8 @@ class SingleTop:
         cell = np.minimum(np.searchsorted(self._cumulative, u[0], side="right"), len(self._cumulative) - 1)
         hard = self._hard(cell, u[1:4], m2)
         rows = np.stack([hard.channel, hard.s, hard.t, *hard.x, *hard.q2, m2, w2], axis=1)
-        return rows[u[4] * self._maximum[cell] < hard.weight]
+        accepted: np.ndarray = rows[u[4] * self._maximum[cell] < hard.weight]
+        return accepted
 
     def _events(self, rows: np.ndarray, rng: np.random.Generator) -> SingleTopEvents:
         """Choose flavours, beams and angles for accepted rows, and decay the tops."""
