@@ -49,9 +49,10 @@ def with_masses(events: SingleTopEvents) -> tuple[np.ndarray, np.ndarray, np.nda
 def lhaup(events: SingleTopEvents, ecm: float = 13000.0) -> Any:
     """Return a `pythia8mc.LHAup` that serves the events in order, each with weight one.
 
-    Spins are not written: light partons and b have none that the shower uses, and Pythia takes the polarisation of a
-    tau from the W it comes from. Keep a reference to the source while Pythia lives, and start Pythia with `pythia_settings()`:
-    `pythia.setLHAupPtr(source); pythia.init()`. After the last event `pythia.next()` is false.
+    Spins are not written: the shower uses none of light partons and b, and Pythia takes the polarisation of a tau from
+    the W it comes from. The cross-section given to Pythia is that of undecayed tops, so `sigmaGen` must be multiplied
+    by the branching ratio of the leptons. Keep a reference to the source while Pythia lives, and start Pythia with
+    `pythia_settings()`: `pythia.setLHAupPtr(source); pythia.init()`. After the last event `pythia.next()` is false.
 
     Arguments:
         events: hard events; all of them are converted at once.
