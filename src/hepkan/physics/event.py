@@ -73,7 +73,7 @@ class Event:
     def w_mt(self) -> Floats:
         """Transverse mass of the W in GeV; 1 - cos(dphi) = 2 sin^2(dphi/2)."""
         product = np.maximum(self.lepton.pt, 0) * np.maximum(self.met.pt, 0)
-        return 2 * np.sqrt(product) * np.abs(np.sin((self.lepton.phi - self.met.phi) / 2))
+        return np.asarray(2 * np.sqrt(product) * np.abs(np.sin((self.lepton.phi - self.met.phi) / 2)))
 
     @cached_property
     def reach(self) -> Floats:

@@ -6,8 +6,8 @@ finite observables: what is undefined (an angle to a zero vector, a ratio 0/0) i
 limits of the range.
 
 References:
-    The choice by singularities, spin correlations and thresholds: "Optimized neural networks to search for Higgs
-    boson production at the Tevatron" (Boos, Dudko, 2003), NIM A502, 486; D0 Note 3612.
+    The choice by singularities, spin correlations and thresholds: "Optimized neural networks to search for
+    Higgs boson production at the Tevatron" (Boos, Dudko, 2003), NIM A502, 486; D0 Note 3612.
     CMS-TOP-14-007; CMS-PAS-TOP-17-023; arXiv:2002.09350.
 """
 
