@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.queues import Queue
 from queue import Empty
 
@@ -44,9 +47,10 @@ def _in_processes(data: Data, todo: Sequence[Member], workers: int, show: Show, 
     steps: Queue[Step] = context.Queue()
     before = set(active_children())
     pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(steps,))
+    futures: list[Future[None]] = []
     try:
-        futures = [pool.submit(_work, data, member) for member in todo]
-        pending: set[Future[None]] = set(futures)
+        futures += [pool.submit(_work, data, member) for member in todo]
+        pending = set(futures)
         while pending:
             finished, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
             _drain(steps, show)
@@ -75,12 +79,19 @@ def _drain(steps: Queue[Step], show: Show) -> None:
 
 
 def _start(steps: Queue[Step]) -> None:
-    """Prepare a process: interruptions are the parent's to handle."""
-    import signal
-
+    """Prepare a process: interruptions are the parent's to handle, and without the parent there is no work."""
     global _steps
     _steps = steps
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch_parent, daemon=True).start()
+
+
+def _watch_parent() -> None:
+    """End this process when its parent is gone (kill -9 included)."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(data: Data, member: Member) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from hepkan.errors import unknown
+from hepkan.errors import DataError, unknown
 from hepkan.tasks import multijet
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ class Task:
         """Return the task's events as a table.
 
         Arguments:
-            n: Number of events to keep (all by default), half of each class; weights keep every yield.
+            n: At most this many events (all by default), half of each class; weights keep every yield.
             seed: Chooses which events.
             path: A sample file made by `hepkan generate`; the embedded sample by default.
             mix: Scale factors of processes, e.g. `{"ttbar": 1.1}`.
             features: Names of the inputs; all observables of the task by default.
 
         Raises:
-            DataError: the sample is missing, corrupted, or has fewer events than asked for.
+            DataError: the sample is missing or corrupted.
             UsageError: a process or an observable is unknown.
         """
         sample = Path(path) if path is not None else embedded(self.name)
@@ -98,5 +98,15 @@ def get_task(name: str) -> Task:
 
 
 def embedded(name: str) -> Path:
-    """Return the path of a task's embedded sample (which a stripped installation may lack)."""
-    return Path(str(importlib.resources.files(__package__) / "samples" / f"{name}.parquet"))
+    """Return the path of a task's embedded sample.
+
+    Raises:
+        DataError: this installation does not have it.
+    """
+    path = Path(str(importlib.resources.files(__package__) / "samples" / f"{name}.parquet"))
+    if not path.is_file():
+        raise DataError(
+            f"This installation has no embedded sample {path}. Make one with: hepkan generate {name} "
+            f"--events 20000 --seed 1 -o {name}.parquet, and give it by --data {name}.parquet."
+        )
+    return path

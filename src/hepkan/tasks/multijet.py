@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hepkan.errors import DataError, UsageError, unknown
+from hepkan.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hepkan.data import Table
+
+CLASSES = ("multijet", "prompt")
 
 
 def read(
@@ -25,4 +27,62 @@ def read(
     features: Sequence[str] | None = None,
 ) -> Table:
     """Read a sample file as a table; see `Task.table` for the arguments."""
-    return None
+    from hepkan.physics.io import Sample, read_sample, sample_table
+
+    sample = read_sample(path)
+    columns = sample.columns
+    for name in ("label", "process", "weight"):
+        if name not in columns:
+            raise unknown("column", name, columns)
+    weight = columns["weight"] * scale_factors(columns["process"], mix or {})
+    rows = choose(columns["label"], columns["process"], n, seed)
+    weight = keep_yields(weight, columns["process"], rows)
+    chosen = {name: values[rows] for name, values in columns.items()}
+    return sample_table(Sample({**chosen, "weight": weight}, sample.metadata), features, classes=CLASSES)
+
+
+def scale_factors(process: NDArray[Any], mix: Mapping[str, float]) -> NDArray[np.float64]:
+    """Return the factor of each event's process, 1 where `mix` is silent; shape (n,).
+
+    Raises:
+        UsageError: a process is not in the sample, or a factor is negative or not finite.
+    """
+    factors = np.ones(len(process))
+    present = set(np.unique(process).tolist())
+    for name, factor in mix.items():
+        if name not in present:
+            raise unknown("process", name, present)
+        if not (np.isfinite(factor) and factor >= 0):
+            raise UsageError(f"A scale factor must be finite and not negative, however: {name}={factor}.")
+        factors[process == name] = factor
+    return factors
+
+
+def choose(label: NDArray[Any], process: NDArray[Any], n: int | None, seed: int) -> NDArray[np.int64]:
+    """Return sorted row numbers of at most `n` events: half of each class, every process in proportion."""
+    if n is None:
+        return np.arange(len(label))
+    if n < 2:
+        raise UsageError(f"At least two events are needed, one of each class, however: n={n}.")
+    generator = np.random.default_rng(seed)
+    rows = []
+    for one in np.unique(label):
+        share = min(1.0, (n // 2) / np.count_nonzero(label == one))
+        for name in np.unique(process[label == one]):
+            members = np.flatnonzero((label == one) & (process == name))
+            count = max(1, round(share * len(members)))
+            rows.append(generator.permutation(members)[:count])
+    return np.sort(np.concatenate(rows))
+
+
+def keep_yields(weight: NDArray[np.float64], process: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the weights of the chosen rows, scaled so that every process keeps its sum of weights."""
+    chosen = weight[rows]
+    if len(rows) == len(weight):
+        return chosen
+    for name in np.unique(process):
+        mine = process[rows] == name
+        total = chosen[mine].sum()
+        if total != 0:
+            chosen[mine] *= weight[process == name].sum() / total
+    return chosen
