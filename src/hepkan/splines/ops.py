@@ -1,0 +1,92 @@
+"""The one place that chooses a kernel for the spline layer.
+
+A backend's name is a demand: when it cannot serve the call the error says why. `auto` takes the first usable one.
+Differentiating twice needs `backend="torch"` or the CPU kernel, which falls back to it for the second derivative.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from hepkan.errors import UsageError, unknown
+from hepkan.splines.basis import kan_layer_reference
+
+KERNELS = {"triton": "hepkan.splines.triton_gpu", "cpu": "hepkan.splines.cpu"}
+"""Compiled kernels in the order of preference: name -> module with `supports`, `reason_unusable` and `kan_layer`."""
+
+BACKENDS = ("auto", "torch", *KERNELS)
+
+
+def kan_layer(
+    x: Tensor,
+    knots: Tensor,
+    coef: Tensor,
+    base_weight: Tensor | None,
+    degree: int,
+    base: str = "silu",
+    backend: str = "auto",
+) -> Tensor:
+    """Evaluate a spline layer without bias; see `basis.kan_layer_reference` for the formula and the shapes.
+
+    Raises:
+        UsageError: the backend is unknown or cannot serve this call.
+    """
+    if backend == "torch":
+        return kan_layer_reference(x, knots, coef, base_weight, degree, base)
+    if backend == "auto":
+        for name in KERNELS:
+            if _refusal(name, x, degree, base) is None:
+                return _evaluate(name, x, knots, coef, base_weight, degree, base)
+        return kan_layer_reference(x, knots, coef, base_weight, degree, base)
+    if backend not in KERNELS:
+        raise unknown("backend", backend, BACKENDS)
+    reason = _refusal(backend, x, degree, base)
+    if reason is not None:
+        raise UsageError(
+            f"The backend {backend!r} was asked for, however it cannot be used: {reason}. Use backend='auto'."
+        )
+    return _evaluate(backend, x, knots, coef, base_weight, degree, base)
+
+
+def available() -> dict[str, str | None]:
+    """Return for every backend None when it is usable on this machine, else the reason why not."""
+    reasons: dict[str, str | None] = {"torch": None}
+    for name in KERNELS:
+        module = _module(name)
+        reasons[name] = module if isinstance(module, str) else module.reason_unusable()
+    return reasons
+
+
+def chosen(device: str = "cpu") -> str:
+    """Return the backend that `auto` takes for a cubic float32 layer on a device."""
+    x = torch.empty(0, 1, device=device)
+    return next((name for name in KERNELS if _refusal(name, x, 3, "silu") is None), "torch")
+
+
+def _module(name: str) -> ModuleType | str:
+    """Return a kernel's module, or the reason why it cannot be imported."""
+    try:
+        return importlib.import_module(KERNELS[name])
+    except ImportError as error:
+        return f"{error}"
+
+
+def _refusal(name: str, x: Tensor, degree: int, base: str) -> str | None:
+    """Return why a kernel cannot serve a call, None when it can."""
+    if torch.compiler.is_compiling():
+        return "it cannot be traced by torch.compile"
+    module = _module(name)
+    if isinstance(module, str):
+        return module
+    return module.supports(x, degree, base)  # type: ignore[no-any-return]
+
+
+def _evaluate(
+    name: str, x: Tensor, knots: Tensor, coef: Tensor, base_weight: Tensor | None, degree: int, base: str
+) -> Tensor:
+    module = importlib.import_module(KERNELS[name])
+    return module.kan_layer(x, knots, coef, base_weight, degree, base)  # type: ignore[no-any-return]
