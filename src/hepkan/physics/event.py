@@ -104,7 +104,8 @@ class Event:
         slope = ratio(self.lepton.p, self.lepton.pt) * self.met.pt
         constant = (slope - self.reach) * (slope + self.reach)
         larger = centre + np.where(centre >= 0, 1.0, -1.0) * root(self.discriminant)
-        pz = np.where(self.discriminant >= 0, ratio(constant, larger), centre)
+        smaller = np.clip(ratio(constant, larger), -np.abs(larger), np.abs(larger))  # rounding near D = 0
+        pz = np.where(self.discriminant >= 0, smaller, centre)
         return Momenta(self.met.pt, self.met.phi, pz, np.zeros_like(pz))
 
     @cached_property

@@ -34,9 +34,11 @@ def bounded(momentum: ArrayLike) -> Floats:
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """Return numerator / denominator, and 0 where the denominator is 0."""
+    """Return numerator / denominator, 0 where the denominator is 0, and never beyond 1e100."""
     out = np.zeros(np.broadcast_shapes(np.shape(numerator), np.shape(denominator)))
-    return np.divide(numerator, denominator, out=out, where=denominator != 0)
+    with np.errstate(over="ignore"):
+        np.divide(numerator, denominator, out=out, where=denominator != 0)
+    return np.clip(out, -1e100, 1e100)
 
 
 def root(square: Floats) -> Floats:

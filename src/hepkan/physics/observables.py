@@ -138,7 +138,9 @@ def _aplanarity(event: Event) -> Floats:
     """3/2 of the smallest eigenvalue of the momentum tensor."""
     p = event.visible_and_met
     tensor = ratio(np.swapaxes(p, -1, -2) @ p, event.momentum_squared[:, None, None])
-    return np.asarray(1.5 * np.maximum(np.linalg.eigvalsh(tensor)[:, 0], 0.0))
+    usable = np.asarray(np.isfinite(tensor).all(axis=(1, 2)))
+    lowest = np.linalg.eigvalsh(np.where(usable[:, None, None], tensor, 0.0))[:, 0]
+    return np.where(usable, 1.5 * np.maximum(lowest, 0.0), np.nan)
 
 
 def _nu_disc(event: Event) -> Floats:
