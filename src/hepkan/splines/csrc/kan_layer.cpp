@@ -34,8 +34,8 @@ constexpr int VECTOR_BYTES = 32, MOST_VECTORS = 4;
 #else
 constexpr int VECTOR_BYTES = 16, MOST_VECTORS = 4;
 #endif
-constexpr int TILE = 64;   // events
-constexpr int BLOCK = 8;   // inputs
+constexpr int TILE = 64;            // events
+constexpr int BLOCK = 4;            // inputs
 constexpr int LINEAR_SEARCH = 96;  // intervals up to which counting knots beats bisection
 
 template <class T, int N>
@@ -121,8 +121,8 @@ inline void base_function(int base, Wide<T> x, Wide<T>& value, Wide<T>& slope) {
         value = x * s;
         slope = s * (T(1) + x * rest);
     } else {
-        value = base == LINEAR ? x : Wide<T>{};
-        slope = base == LINEAR ? x * T(0) + T(1) : Wide<T>{};
+        value = base == LINEAR ? x : x * T(0);
+        slope = base == LINEAR ? x * T(0) + T(1) : x * T(0);
     }
 }
 
@@ -212,17 +212,20 @@ void pack(const Layout<T>& layout, int64_t inputs, const T* coef, const T* base_
         }
 }
 
+// Every event touches the row of the base function, so a number there that is not finite means that a NaN or an infinity
+// has met this input and output; then all coefficients get NaN, as they do when all rows are touched.
 template <class T>
 void unpack(const Layout<T>& layout, int64_t inputs, int64_t begin, int64_t end, const T* packed, T* coef, T* base_weight) {
     for (int64_t i = begin; i < end; ++i)
-        for (int64_t r = 0; r < layout.rows; ++r) {
-            T* to = r == 0 ? (base_weight ? base_weight + i * layout.outputs : nullptr)
-                           : coef + (i * (layout.rows - 1) + r - 1) * layout.outputs;
-            if (to == nullptr) continue;
-            layout.each(inputs, i, r, [&](int64_t offset, int64_t start, int64_t size, int64_t) {
-                std::memcpy(to + start, packed + offset, static_cast<size_t>(size) * sizeof(T));
-            });
-        }
+        layout.each(inputs, i, 0, [&](int64_t offset, int64_t start, int64_t size, int64_t padded) {
+            const T* base = packed + offset;
+            if (base_weight) std::copy_n(base, size, base_weight + i * layout.outputs + start);
+            for (int64_t r = 1; r < layout.rows; ++r) {
+                const T* row = base + r * padded;
+                T* to = coef + (i * (layout.rows - 1) + r - 1) * layout.outputs + start;
+                for (int64_t o = 0; o < size; ++o) to[o] = row[o] + (base[o] - base[o]);
+            }
+        });
 }
 
 // ---- the functions of one event and input ------------------------------------------------------------------------
