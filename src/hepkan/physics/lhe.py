@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +55,8 @@ def read_lhe(path: str | Path, n: int | None = None) -> HardEvents:
     weights: list[float] = []
     counts: list[int] = []
     rows: list[tuple[float, ...]] = []
-    with readable(source, "LHE"):
-        for event in pylhe.LHEFile.fromfile(str(source)).events:
+    with readable(source, "LHE"), _open(source) as file:
+        for event in pylhe.LHEFile.frombuffer(file).events:
             if n is not None and len(weights) == n:
                 break
             start = len(rows)
@@ -70,3 +72,10 @@ def read_lhe(path: str | Path, n: int | None = None) -> HardEvents:
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     weight = np.array(weights, dtype=np.float64)
     return HardEvents(offsets, weight, pid, status, mothers, table[:, 3:7], table[:, 7])
+
+
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+    """Open a file, unpacking it when it begins like gzip."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if packed else path.open("rb")
