@@ -36,7 +36,8 @@ _NAMES = {
     "get_task": "tasks",
 }
 _MODULES = frozenset(
-    {"baselines", "data", "losses", "metrics", "nn", "physics", "report", "splines", "studies", "tasks", "train"}
+    ("baselines", "data", "errors", "losses", "metrics", "model_io", "nn", "physics", "report", "splines")
+    + ("studies", "tasks", "train")
 )
 
 __all__ = [

@@ -142,9 +142,12 @@ class Card(Section):
         return [feature.name for feature in self.features]
 
     def settings(self, kind: str, known: Iterable[str]) -> dict[str, Any]:
-        """Return the settings of one kind: `train` as far as the kind knows it, then `models`, then `model`."""
+        """Return the settings of one kind: `train`, then `models`, then `model`.
+
+        `train` is the loop of the networks; trees, which have no optimizer, do not see it.
+        """
         names = set(known)
-        merged = {key: value for key, value in self.train.items() if key in names}
+        merged = {key: value for key, value in self.train.items() if key in names and "optimizer" in names}
         merged |= self.models.get(kind, {})
         if kind == self.model.kind:
             merged |= self.model.model_extra or {}
@@ -244,6 +247,8 @@ def check_runnable(card: Card) -> None:
             f"lists: {', '.join(source.name for source in card.data)}. Use --data FILE."
         )
     fresh = Card.model_validate({"data": [only], "features": card.features})
+    if card.negative_weights == "keep":
+        raise UsageError("Training here needs weights that are not negative: negative_weights abs, drop or zero.")
     names = ("missing", "target", "weight", "event_id", "folds")
     unsupported = [name for name in names if getattr(card, name) != getattr(fresh, name)]
     unsupported += [f"features.{item.name}.transform" for item in card.features if item.transform != "identity"]

@@ -7,9 +7,10 @@ initialisation and the partition of the rest into training and validation.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
+from hepkan.errors import DataError
 from hepkan.files import atomic_folder
-from hepkan.studies.card import Card
+from hepkan.studies.card import Card, build_card
+from hepkan.tasks import get_task
 
 if TYPE_CHECKING:
     from hepkan.baselines import TrainedModel
@@ -93,7 +97,6 @@ def make_member(
     data: Data, card: Card, label: str, kind: str, seed: int, settings: dict[str, Any], root: Path
 ) -> Member:
     """Return a member with its folder below `root/members` and the hash of all that decides its content."""
-    text = json.dumps(settings, sort_keys=True)
     decides = {
         "kind": kind,
         "seed": seed,
@@ -106,28 +109,121 @@ def make_member(
         "split": card.split.model_dump(),
     }
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-    return Member(label, kind, seed, text, root / "members" / f"{label}-seed{seed}", digest)
+    folder = root / "members" / f"{label}-seed{seed}"
+    return Member(label, kind, seed, json.dumps(settings, sort_keys=True), folder, digest)
 
 
 @lru_cache(maxsize=1)
-def load_parts(data: Data) -> tuple[Table, Table]:
-    """Return the test part and the rest, read once per process."""
-    card = build_card(parse_yaml(data.card, "of the study"))
-    table = get_task(data.task).table(
+def load_table(data: Data) -> Table:
+    """Return all events of a study, read once per process."""
+    card = read_card(data)
+    return get_task(data.task).table(
         n=card.rows, seed=card.split.seed, path=data.path, mix=card.mix, features=card.feature_names
     )
-    split = card.split
-    train, validation, test = table.split((split.train, split.validation, split.test), seed=split.seed)
-    return test, train.join(validation)
+
+
+def read_card(data: Data) -> Card:
+    """Return the card that travels with the data."""
+    return build_card(yaml.safe_load(data.card))
+
+
+def split(data: Data, seed: int) -> tuple[Table, Table, Table]:
+    """Return training, validation and test part; the seed does not touch the test part."""
+    part = read_card(data).split
+    fractions = (part.train, part.validation, part.test)
+    train, validation, test = load_table(data).split(fractions, seed=seed, test_seed=part.seed)
+    return train, validation, test
+
+
+def shown(data: Data) -> Table:
+    """Return the training events of seed 0 (at most `TRAIN_SCORES`) that every member scores."""
+    return thin(split(data, 0)[0], TRAIN_SCORES)
+
+
+def thin(table: Table, n: int) -> Table:
+    """Return at most `n` rows, chosen without looking at them, in their order."""
+    if len(table) <= n:
+        return table
+    return table.take(np.sort(np.random.default_rng(0).permutation(len(table))[:n]))
 
 
 def train_member(data: Data, member: Member, progress: Callable[[Step], None] | None = None) -> None:
     """Train one member and write its folder, complete or not at all."""
-    from hepkan.baselines import train_model
+    from hepkan.baselines import MODELS, train_model
 
-    card = build_card(parse_yaml(data.card, "of the study"))
-    test, rest = load_parts(data)
-    share = card.split.train / (card.split.train + card.split.validation)
-    train, validation = rest.split((share, 1 - share), seed=card.split.seed + 1 + member.seed)
-    settings = json.loads(member.settings)
-    trained = train_model(member.kind, train, validation, settings, seed=member.seed, threads=1, progress=None)
+    show = progress or (lambda step: None)
+    card = read_card(data)
+    train, validation, test = split(data, member.seed)
+    member.folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def epoch_done(epoch: int, epochs: int, row: dict[str, float]) -> None:
+        loss = row.get("validation_loss")
+        show(Step(member.name, epoch, epochs, "running", "" if loss is None else f"loss {loss:.4f}"))
+
+    trained = train_model(
+        member.kind,
+        with_policy(train, card.negative_weights),
+        with_policy(validation, card.negative_weights),
+        json.loads(member.settings),
+        seed=member.seed,
+        progress=epoch_done,
+        checkpoint=member.folder.parent / f".{member.name}-{member.digest[:12]}.checkpoint",
+    )
+    with atomic_folder(member.folder) as folder:
+        if MODELS[member.kind].saved:
+            trained.save(folder)
+        pq.write_table(history_table(member, trained.history), folder / "history.parquet")
+        parts = [score_table("test", test, trained), score_table("train", shown(data), trained)]
+        pq.write_table(pa.concat_tables(parts), folder / "scores.parquet")
+        text = json.dumps(_record(member, trained, len(train), len(validation), len(test)), indent=1)
+        (folder / "member.json").write_text(text, encoding="utf-8")
+        (folder / "DONE").touch()
+    show(Step(member.name, 1, 1, "done", f"in {trained.seconds:.1f} s, validation loss {trained.best_value:.4f}"))
+
+
+def with_policy(table: Table, policy: str) -> Table:
+    """Return the table with the card's treatment of negative weights in training."""
+    if policy == "drop":
+        return table.take(table.weight >= 0)
+    if policy == "zero":
+        return dataclasses.replace(table, weight=np.maximum(table.weight, 0.0))
+    return table
+
+
+def history_table(member: Member, history: Sequence[Mapping[str, float]]) -> pa.Table:
+    """Return the epochs of one member: model, seed, epoch, train_loss, validation_loss, ..."""
+    columns = {name: [row.get(name) for row in history] for name in (history[0] if history else ())}
+    epochs = pa.array([int(epoch) for epoch in columns.pop("epoch", [])], pa.int64())
+    labels = pa.array([member.label] * len(epochs), pa.string())
+    seeds = pa.array([member.seed] * len(epochs), pa.int64())
+    losses = {name: pa.array(values, pa.float64()) for name, values in columns.items()}
+    return pa.table({"model": labels, "seed": seeds, "epoch": epochs, **losses})
+
+
+def score_table(part: str, table: Table, trained: TrainedModel) -> pa.Table:
+    """Return the scores of one part: part, id, score.
+
+    Raises:
+        DataError: the model gives NaN.
+    """
+    score = np.asarray(trained.predict(table.X), dtype=np.float64)
+    bad = int(np.isnan(score).sum())
+    if bad:
+        raise DataError(f"{trained.kind} (seed {trained.seed}) gives NaN for {bad} of {len(score)} {part} events.")
+    return pa.table({"part": pa.array([part] * len(score)), "id": table.id, "score": score})
+
+
+def _record(member: Member, trained: TrainedModel, *sizes: int) -> dict[str, Any]:
+    """Return the content of `member.json`."""
+    return {
+        "model": member.label,
+        "kind": member.kind,
+        "seed": member.seed,
+        "settings": trained.settings,
+        "digest": member.digest,
+        "parameters": trained.n_parameters,
+        "train_seconds": trained.seconds,
+        "validation_loss": trained.best_value,
+        "epochs": len(trained.history),
+        "events": dict(zip(("train", "validation", "test"), sizes, strict=True)),
+    }
