@@ -100,7 +100,7 @@ def run(chunk: Chunk, folder: Path) -> float:
     parts: list[dict[str, np.ndarray]] = []
     attempts = rows = 0
     sigma_pb = 0.0
-    with _silent_stdout():
+    with silent_stdout():
         for batch in GENERATORS[card.generator](card, piece, pythia_seed):
             selected = select(simulate(batch.particles, rng), Selection(), card.region, rng)
             attempts, sigma_pb = attempts + batch.attempts, batch.sigma_pb
@@ -146,7 +146,7 @@ def _columns(batch: Batch, selected: Selected) -> dict[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def _silent_stdout() -> Iterator[None]:
+def silent_stdout() -> Iterator[None]:
     """Send what compiled libraries print (banners) to nowhere; standard output may be somebody's JSON."""
     saved = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
