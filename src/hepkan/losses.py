@@ -1,52 +1,92 @@
-"""Weighted losses on logits or physical targets, and penalties on the edges of a KAN."""
+"""Weighted losses on network outputs, and penalties on the edges of a KAN."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hepkan.errors import DataError, UsageError, unknown
-from hepkan.nn.layers import KANLayer
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+HUBER_DELTA = 1.0
+"""Where the Huber loss passes from quadratic to linear; in `fit` in standard deviations of the target."""
 
 
-def cross_entropy(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    r"""Weighted mean cross-entropy of logits, stable for any logit.
+@dataclass(frozen=True)
+class Loss:
+    r"""A loss per event and its weighted mean.
 
-    .. math:: L = \sum_n w_n \left[ \log(1 + e^{z_n}) - y_n z_n \right] / \sum_n w_n
+    .. math:: L = \sum_n w_n \, \ell(f_n, y_n) \, / \sum_n w_n
 
-    for one logit, :math:`-\log \text{softmax}` of the true class for several.
+    **Shape** output: `(n, outputs)`, target: `(n,)` labels or `(n, outputs)`, weight: `(n,)`, result: scalar.
 
-    **Shape** output: `(n, 1)` or `(n, classes)`, target: `(n,)` integers, weight: `(n,)`.
+    Arguments:
+        name: as in `LOSSES`.
+        each: the loss of every event, `(n,)`, from output and target.
+        classification: whether targets are class labels.
+    """
+
+    name: str
+    each: Callable[[Tensor, Tensor], Tensor]
+    classification: bool
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the weighted mean; negative weights count as they are.
+
+        Raises:
+            DataError: the weights do not add up to something positive.
+        """
+        values = self.each(output, target)
+        if weight is None:
+            return values.mean()
+        total = weight.sum()
+        if not float(total) > 0.0:
+            raise DataError(f"A weighted loss needs a positive sum of weights, however: {float(total):g}.")
+        return (weight * values).sum() / total
+
+
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    r"""Cross-entropy of every event from logits, stable for any logit.
+
+    .. math:: \ell = \log(1 + e^f) - y f \quad \text{(one logit)}, \qquad
+              \ell = \log \sum_k e^{f_k} - f_y \quad (K \text{ logits})
+
+    **Shape** output: `(n, 1)` or `(n, K)`, target: `(n,)` labels, result: `(n,)`.
     """
     if output.shape[1] == 1:
         logit = output[:, 0]
-        losses = functional.softplus(logit) - target.to(output.dtype) * logit
-    else:
-        losses = functional.cross_entropy(output, target.long(), reduction="none")
-    return _mean(losses, weight)
+        return functional.binary_cross_entropy_with_logits(logit, target.to(logit), reduction="none")
+    return functional.cross_entropy(output, target.long(), reduction="none")
 
 
-def mse(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean squared error over events and targets; output and target: `(n, targets)`."""
-    return _mean((output - target).square().mean(dim=1), weight)
+def mse(output: Tensor, target: Tensor) -> Tensor:
+    """Squared error of every event, mean over targets; `(n, t)` to `(n,)`."""
+    return (output - target).square().mean(dim=1)
 
 
-def mae(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean absolute error over events and targets; output and target: `(n, targets)`."""
-    return _mean((output - target).abs().mean(dim=1), weight)
+def mae(output: Tensor, target: Tensor) -> Tensor:
+    """Absolute error of every event, mean over targets; `(n, t)` to `(n,)`."""
+    return (output - target).abs().mean(dim=1)
 
 
-def huber(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean Huber loss (quadratic up to 1, then linear); output and target: `(n, targets)`."""
-    return _mean(functional.huber_loss(output, target, reduction="none").mean(dim=1), weight)
+def huber(output: Tensor, target: Tensor) -> Tensor:
+    r"""Huber loss of every event, mean over targets; `(n, t)` to `(n,)`.
+
+    .. math:: \ell(r) = r^2 / 2 \text{ for } |r| \le \delta, \quad \delta (|r| - \delta / 2) \text{ beyond}
+    """
+    return functional.huber_loss(output, target, reduction="none", delta=HUBER_DELTA).mean(dim=1)
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse, "mae": mae, "huber": huber}
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": Loss("cross_entropy", cross_entropy, classification=True),
+    "mse": Loss("mse", mse, classification=False),
+    "mae": Loss("mae", mae, classification=False),
+    "huber": Loss("huber", huber, classification=False),
+}
 
 
 def get_loss(name: str) -> Loss:
@@ -60,73 +100,137 @@ def get_loss(name: str) -> Loss:
     return LOSSES[name]
 
 
-def link_of(loss: str, outputs: int) -> str:
-    """Return what turns outputs trained with a loss into predictions."""
-    if loss != "cross_entropy":
+def link_of(loss: str, n_outputs: int) -> str:
+    """Return what turns an output trained with a loss into a prediction: identity, sigmoid or softmax."""
+    if not get_loss(loss).classification:
         return "identity"
-    return "sigmoid" if outputs == 1 else "softmax"
+    return "sigmoid" if n_outputs == 1 else "softmax"
 
 
-def check_target(loss: str, target: Tensor, outputs: int) -> None:
-    """Refuse targets that a loss would turn into nonsense or NaN.
-
-    Raises:
-        DataError: NaN or infinite targets, or labels outside the classes.
-        UsageError: targets and outputs have different numbers of columns.
-    """
-    if not bool(torch.isfinite(target.double()).all()):
-        raise DataError("Targets must be finite, however some are NaN or infinite. Remove these events.")
-    if loss == "cross_entropy":
-        classes = max(outputs, 2)
-        if target.dim() != 1 or bool(((target < 0) | (target >= classes) | (target != target.round())).any()):
-            seen = torch.unique(target)[:10].tolist()
-            raise DataError(
-                f"With {outputs} output(s) labels must be whole numbers from 0 to {classes - 1}, however: {seen}."
-            )
-    elif target.dim() != 2 or target.shape[1] != outputs:
-        raise UsageError(f"Targets need the shape (n, {outputs}), however they have {tuple(target.shape)}.")
-
-
-def l1(layer: KANLayer) -> Tensor:
-    """Mean absolute coefficient of the edges, a stand-in for the size of their activations."""
-    size = layer.coef.abs().mean(dim=1)
-    return (size if layer.base_weight is None else size + layer.base_weight.abs()).mean()
-
-
-def entropy(layer: KANLayer) -> Tensor:
-    """Entropy of the edges' shares of the layer's size; low when few edges carry all."""
-    size = layer.coef.abs().mean(dim=1)
-    if layer.base_weight is not None:
-        size = size + layer.base_weight.abs()
-    share = size / (size.sum() + 1e-12)
-    return -(share * torch.log(share + 1e-12)).sum()
-
-
-def curvature(layer: KANLayer) -> Tensor:
-    """Mean squared second difference of the coefficients: rough edge functions cost more."""
-    if layer.coef.shape[1] < 3:
-        return layer.coef.new_zeros(())
-    return layer.coef.diff(n=2, dim=1).square().mean()
-
-
-REGULARISERS: dict[str, Callable[[KANLayer], Tensor]] = {"l1": l1, "entropy": entropy, "curvature": curvature}
-
-
-def penalty(model: torch.nn.Module, strengths: dict[str, float]) -> Tensor | float:
-    """Return the sum over KAN layers of the named penalties times their strengths.
+def check_target(loss: str, target: Tensor, n_outputs: int) -> Tensor:
+    """Return targets as a loss takes them: int64 labels `(n,)` or float64 `(n, n_outputs)`.
 
     Raises:
-        UsageError: a name is unknown.
+        UsageError: the shape does not fit the outputs.
+        DataError: NaN or infinite targets, or labels that are not 0 to K-1.
     """
-    total: Tensor | float = 0.0
-    for name, strength in strengths.items():
+    bad = int((~torch.isfinite(target.double())).reshape(len(target), target[:1].numel()).any(dim=1).sum())
+    if bad:
+        raise DataError(
+            f"Targets must be finite, however {bad} of {len(target)} events have NaN or infinity. "
+            "Remove these events."
+        )
+    if get_loss(loss).classification:
+        return _check_labels(target, n_outputs)
+    values = target.double().unsqueeze(1) if target.dim() == 1 else target.double()
+    if values.dim() != 2 or values.shape[1] != n_outputs:
+        raise UsageError(
+            f"Targets of {n_outputs} outputs need the shape (n, {n_outputs}), however: {tuple(target.shape)}."
+        )
+    return values
+
+
+def _check_labels(target: Tensor, n_outputs: int) -> Tensor:
+    """Return int64 labels `(n,)` between 0 and the number of classes minus one."""
+    if target.dim() == 2 and target.shape[1] == 1:
+        target = target[:, 0]
+    if target.dim() != 1:
+        raise UsageError(f"Class labels need the shape (n,), however: {tuple(target.shape)}.")
+    labels = target.long()
+    classes = max(n_outputs, 2)
+    wrong = (labels < 0) | (labels >= classes) | (labels.double() != target.double())
+    if bool(wrong.any()):
+        seen = torch.unique(target[wrong])[:5].tolist()
+        raise DataError(
+            f"Labels for {n_outputs} output(s) must be the integers 0 to {classes - 1}, however "
+            f"{int(wrong.sum())} of {len(target)} events have others: {seen}. Renumber the classes, or give "
+            "the network more outputs."
+        )
+    return labels
+
+
+def l1(layer: Any, x: Tensor) -> Tensor:
+    r"""Sum over edges of the mean absolute activation; pushes edges to zero.
+
+    .. math:: \sum_{io} \langle |\phi_{io}(x_i)| \rangle
+
+    **Shape** x: `(batch, in)` inputs of the layer, result: scalar.
+    """
+    return _edge_sizes(layer, x).sum()
+
+
+def entropy(layer: Any, x: Tensor) -> Tensor:
+    r"""Entropy of the edges' shares; pushes the activation of a layer into few edges.
+
+    .. math:: - \sum_{io} p_{io} \log p_{io}, \quad
+              p_{io} = \langle |\phi_{io}| \rangle / \sum_{io} \langle |\phi_{io}| \rangle
+
+    **Shape** as `l1`.
+
+    References:
+        "KAN: Kolmogorov-Arnold Networks" (Liu et al., 2024), arXiv:2404.19756, section 2.5.
+    """
+    sizes = _edge_sizes(layer, x)
+    share = sizes / sizes.sum().clamp(min=torch.finfo(sizes.dtype).tiny)
+    return -(share * share.clamp(min=torch.finfo(sizes.dtype).tiny).log()).sum()
+
+
+def curvature(layer: Any, x: Tensor) -> Tensor:
+    r"""Bound on the integrated squared second derivative of the splines; pushes them to straight lines.
+
+    .. math:: \int \phi''^2 \, dx \le \sum_{io} \sum_m (C''_{imo})^2 \frac{t_{m+k-1} - t_m}{k - 1}
+
+    with C'' the B-spline coefficients of the second derivative (degree k-2), without the base function.
+
+    **Shape** as `l1`; the inputs are not used.
+
+    Raises:
+        UsageError: the degree is below 2.
+    """
+    degree = int(layer.degree)
+    coef: Tensor = layer.coef
+    knots: Tensor = layer.knots
+    if degree < 2:
+        raise UsageError(f"The curvature of splines needs a degree of at least 2, however it is {degree}.")
+    for k in (degree, degree - 1):
+        knots = knots[:, 1:-1]
+        width = knots[:, k:] - knots[:, :-k]
+        inverse = torch.where(width > 0, k / torch.where(width > 0, width, 1.0), 0.0)
+        coef = (coef[:, 1:] - coef[:, :-1]) * inverse.unsqueeze(-1)
+    support = (knots[:, degree - 1 :] - knots[:, : 1 - degree]) / (degree - 1)
+    return (coef.square() * support.unsqueeze(-1)).sum()
+
+
+REGULARISERS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "l1": l1,
+    "entropy": entropy,
+    "curvature": curvature,
+}
+"""Penalties of one KAN layer given its inputs."""
+
+
+def penalty(model: Any, z: Tensor, strengths: Mapping[str, float]) -> Tensor:
+    """Return the penalties of a KAN, summed over layers; z: `(batch, inputs)` after the input map.
+
+    Raises:
+        UsageError: unknown penalty, or the model has no KAN layers.
+    """
+    for name in strengths:
         if name not in REGULARISERS:
             raise unknown("regulariser", name, REGULARISERS)
-        for layer in model.modules():
-            if isinstance(layer, KANLayer) and strength != 0.0:
-                total = total + strength * REGULARISERS[name](layer)
+    layers = list(getattr(model, "layers", ()))
+    if not layers or not all(hasattr(layer, "edge_functions") for layer in layers):
+        raise UsageError(f"Penalties on edges need a KAN, however the model is a {type(model).__name__}.")
+    total = z.new_zeros(())
+    for layer in layers:
+        for name, strength in strengths.items():
+            if strength != 0.0:
+                total = total + strength * REGULARISERS[name](layer, z)
+        z = layer(z)
     return total
 
 
-def _mean(losses: Tensor, weight: Tensor) -> Tensor:
-    return (weight * losses).sum() / weight.sum()
+def _edge_sizes(layer: Any, x: Tensor) -> Tensor:
+    """Return the mean absolute activation of every edge, `(in, out)`."""
+    activation: Tensor = layer.edge_functions(x)
+    return activation.abs().mean(dim=0)
