@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepkan.arrays import splitmix64, uniform_hash
 from hepkan.data import Table, concatenate
+from hepkan.data.checks import splitmix64, uniform_hash
 from hepkan.errors import DataError, UsageError
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hepkan.arrays import (
+from hepkan.data.checks import (
     Floats,
     Ints,
     as_features,
