@@ -10,7 +10,7 @@ import yaml
 import hepkan.tasks
 from hepkan.errors import DataError, UsageError
 from hepkan.tasks import TASKS, embedded, get_task
-from hepkan.tasks.multijet import choose, keep_yields, scale_factors
+from hepkan.tasks.multijet import choose, keep_yields, mix_factors
 
 SAMPLE = Path(hepkan.tasks.__file__).parent / "samples" / "multijet.parquet"
 EMBEDDED = pytest.mark.skipif(not SAMPLE.is_file(), reason="no embedded sample in this checkout")
@@ -64,13 +64,21 @@ def test_more_events_than_there_are_gives_all(sample: Path) -> None:
     assert len(get_task("multijet").table(n=100_000, path=sample)) == 1200
 
 
-def test_mix_scales_one_process(sample: Path) -> None:
+def test_mix_sets_shares_and_keeps_the_yield_of_the_class(sample: Path) -> None:
     task = get_task("multijet")
-    plain, mixed = task.table(path=sample), task.table(path=sample, mix={"ttbar": 2.0})
-    ratio = mixed.weight / plain.weight
-    assert np.allclose(ratio, np.where(plain.extra["process"] == "ttbar", 2.0, 1.0))
+    shares = {"single_top_tchannel": 2.0, "ttbar": 1.0, "wjets": 1.0}
+    plain, mixed = task.table(path=sample, mix={}), task.table(path=sample, mix=shares)
+    process, prompt = plain.extra["process"], plain.y == 1
+    assert mixed.weight.sum() == pytest.approx(plain.weight.sum())
+    assert mixed.weight[process == "ttbar"].sum() == pytest.approx(0.25 * plain.weight[prompt].sum())
+    assert np.array_equal(mixed.weight[~prompt], plain.weight[~prompt])
+    default = task.table(path=sample)
+    top = default.weight[process == "single_top_tchannel"].sum()
+    assert top == pytest.approx(0.6 * plain.weight[prompt].sum())
     with pytest.raises(UsageError, match="Did you mean 'ttbar'"):
         task.table(path=sample, mix={"tbar": 2.0})
+    with pytest.raises(UsageError, match="all processes of a class"):
+        task.table(path=sample, mix={"ttbar": 2.0})
 
 
 def test_chosen_features_only(sample: Path) -> None:
@@ -92,7 +100,7 @@ def test_missing_or_corrupted_sample(sample: Path, tmp_path: Path) -> None:
 def test_helpers_refuse_nonsense() -> None:
     process = np.array(["a", "a", "b"])
     with pytest.raises(UsageError, match="not negative"):
-        scale_factors(process, {"a": -1.0})
+        mix_factors(np.array([0, 0, 1]), process, np.ones(3), {"a": -1.0})
     with pytest.raises(UsageError, match="two events"):
         choose(np.array([0, 1, 1]), process, 1, 0)
     assert keep_yields(np.array([1.0, 3.0, 5.0]), process, np.array([1, 2])).tolist() == [4.0, 5.0]

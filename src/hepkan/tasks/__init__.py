@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import yaml
+
 from hepkan.errors import DataError, unknown
 from hepkan.tasks import multijet
 
@@ -65,7 +67,8 @@ class Task:
             n: At most this many events (all by default), half of each class; weights keep every yield.
             seed: Chooses which events.
             path: A sample file made by `hepkan generate`; the embedded sample by default.
-            mix: Scale factors of processes, e.g. `{"ttbar": 1.1}`.
+            mix: Shares of processes within their class, those of the task's card by default; `{}` keeps the published
+                yields.
             features: Names of the inputs; all observables of the task by default.
 
         Raises:
@@ -73,6 +76,8 @@ class Task:
             UsageError: a process or an observable is unknown.
         """
         sample = Path(path) if path is not None else embedded(self.name)
+        if mix is None:
+            mix = yaml.safe_load(self.card_text())["mix"]
         return self.read(sample, n=n, seed=seed, mix=mix, features=features)
 
 

@@ -34,27 +34,44 @@ def read(
     for name in ("label", "process", "weight"):
         if name not in columns:
             raise unknown("column", name, columns)
-    weight = columns["weight"] * scale_factors(columns["process"], mix or {})
+    weight = columns["weight"]
+    weight = weight * mix_factors(columns["label"], columns["process"], weight, mix or {})
     rows = choose(columns["label"], columns["process"], n, seed)
     weight = keep_yields(weight, columns["process"], rows)
     chosen = {name: values[rows] for name, values in columns.items()}
     return sample_table(Sample({**chosen, "weight": weight}, sample.metadata), features, classes=CLASSES)
 
 
-def scale_factors(process: NDArray[Any], mix: Mapping[str, float]) -> NDArray[np.float64]:
-    """Return the factor of each event's process, 1 where `mix` is silent; shape (n,).
+def mix_factors(
+    label: NDArray[Any], process: NDArray[Any], weight: NDArray[np.float64], mix: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Return factors that give processes the shares of `mix` within their class, whose yield stays; shape (n,).
+
+    A class that `mix` does not name keeps its published composition. Of a class that it names, every process must be
+    listed.
 
     Raises:
-        UsageError: a process is not in the sample, or a factor is negative or not finite.
+        UsageError: a process is unknown, or not listed beside others of its class, or a share is impossible.
     """
     factors = np.ones(len(process))
-    present = set(np.unique(process).tolist())
-    for name, factor in mix.items():
-        if name not in present:
-            raise unknown("process", name, present)
-        if not (np.isfinite(factor) and factor >= 0):
-            raise UsageError(f"A scale factor must be finite and not negative, however: {name}={factor}.")
-        factors[process == name] = factor
+    classes = {str(name): int(label[process == name][0]) for name in np.unique(process)}
+    for name, share in mix.items():
+        if name not in classes:
+            raise unknown("process", name, classes)
+        if not (np.isfinite(share) and share >= 0):
+            raise UsageError(f"A share must be finite and not negative, however: mix.{name}={share}.")
+    for one in {classes[name] for name in mix}:
+        members = [name for name, number in classes.items() if number == one]
+        missing = [name for name in members if name not in mix]
+        total = sum(mix.get(name, 0.0) for name in members)
+        if missing or total <= 0:
+            raise UsageError(
+                f"mix must give shares to all processes of a class ({', '.join(members)}) that do not add up to zero, "
+                f"however: {', '.join(f'{name}={mix[name]}' for name in members if name in mix)}."
+            )
+        yields = {name: weight[process == name].sum() for name in members}
+        for name in members:
+            factors[process == name] = mix[name] / total * sum(yields.values()) / yields[name]
     return factors
 
 
