@@ -116,8 +116,7 @@ class Table:
         return self.X[:, self.names.index(name)]
 
     def take(self, rows: ArrayLike) -> Table:
-        """Return the rows of a boolean mask (n,) or an array of indices; one class or none is allowed
-        here."""
+        """Return the rows of a mask (n,) or of indices; one class or none is allowed here."""
         index = np.asarray(rows)
         if index.dtype == np.bool_ and index.shape != (len(self),):
             raise UsageError(f"A mask needs the shape ({len(self)},), however it has {index.shape}.")
@@ -185,8 +184,7 @@ class Table:
         return [(self.take(fold != i), self.take(fold == i)) for i in range(k)]
 
     def training_weights(self, policy: Policy = "abs", balance: bool = True) -> Floats:
-        """Return weights (n,) for training: mean 1 over the rows in use and, with `balance`, equal class
-        sums.
+        """Return weights (n,) for training: mean 1 and, with `balance`, equal sums of the classes.
 
         Negative weights follow the policy: `abs` takes the absolute value, `keep` keeps the sign, `zero` and
         `drop` give zero. The rows of `drop` do not count in the mean; `for_training` leaves them out.
