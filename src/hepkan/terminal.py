@@ -40,16 +40,22 @@ def result_table(report: Mapping[str, Any]) -> Table:
 
 def conclusions(report: Mapping[str, Any]) -> list[str]:
     """Return the sentences that say who wins and by how many standard deviations."""
-    lines = []
-    for item in report["comparisons"]:
-        if item["metric"] != "auc":
+    rows = [row for row in report["rows"] if row["metric"] == "auc" and row["value"] is not None]
+    best = max(rows, key=lambda row: row["value"])
+    lines = [f"Highest AUC: {best['model']}, {with_error(best['value'], best['error'])}."]
+    pairs = [item for item in report["comparisons"] if item["metric"] == "auc" and item["sigma"] is not None]
+    main = pairs[0]["model"] if pairs else ""
+    for item in pairs:
+        if item["model"] not in (main, f"{main} ensemble"):
             continue
-        size = f"AUC {item['difference']:+.4f} ± {item['error']:.4f}, {abs(item['sigma']):.1f} sigma"
+        size = f"{abs(item['sigma']):.1f} sigma, AUC {item['difference']:+.4f} ± {item['error']:.4f}"
         if abs(item["sigma"]) < 2:
             lines.append(f"{item['model']} and {item['reference']} are not distinguishable ({size}).")
         else:
             verb = "beats" if item["difference"] > 0 else "loses to"
             lines.append(f"{item['model']} {verb} {item['reference']} ({size}).")
+    if any(row["seeds"] == 1 for row in rows):
+        lines.append("One seed per model: the errors do not contain the chance of training.")
     return lines
 
 
@@ -107,15 +113,15 @@ def environment_table(content: Mapping[str, Any]) -> Table:
 def heading(metric: str) -> str:
     """Return a metric's name for readers."""
     if metric.startswith("rejection_"):
-        return f"rejection {metric.removeprefix('rejection_')} %"
-    return {"auc": "AUC", "asimov_z": "Asimov Z"}.get(metric, metric.replace("_", " "))
+        return f"rejection\n{metric.removeprefix('rejection_')} %"
+    return {"auc": "AUC", "asimov_z": "Asimov\nZ"}.get(metric, metric.replace("_", " "))
 
 
-def with_error(value: float, error: float) -> str:
-    """Return `0.9712 ± 0.0011`: two significant digits of the error decide."""
-    if value != value:
+def with_error(value: float | None, error: float | None) -> str:
+    """Return `0.9712 ± 0.0011`: two significant digits of the error decide; a dash where there is no number."""
+    if value is None:
         return "–"
-    if error != error or error <= 0:
+    if error is None or error <= 0:
         return f"{value:.4g}"
     digits = 0
     while digits < 6 and error * 10**digits < 9.5:

@@ -137,6 +137,11 @@ class Card(Section):
         return names if self.model.kind in names else [self.model.kind, *names]
 
     @property
+    def main(self) -> str:
+        """The model that the study is about."""
+        return self.model.kind
+
+    @property
     def feature_names(self) -> list[str]:
         """Names of the inputs."""
         return [feature.name for feature in self.features]

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from hepkan.errors import DataError
 from hepkan.files import atomic_folder
-from hepkan.studies.card import Card, build_card
+from hepkan.studies.card import Card
 from hepkan.tasks import get_task
 
 if TYPE_CHECKING:
@@ -36,18 +35,37 @@ TRAIN_SCORES = 50_000
 
 @dataclass(frozen=True)
 class Data:
-    """What a member reads: the card, the sample file and its SHA-256. Small, so that processes can receive it."""
+    """Everything that decides which events a member sees; small, so that processes can receive it."""
 
-    card: str
+    task: str
     path: Path
     sha256: str
-    task: str
+    features: tuple[str, ...]
+    mix: tuple[tuple[str, float], ...]
+    rows: int | None
+    fractions: tuple[float, float, float]
+    split_seed: int
+    negative_weights: str
+
+    @classmethod
+    def of(cls, card: Card, task: str, path: Path, sha256: str) -> Data:
+        """Return the part of a card that concerns the events, with the file that holds them."""
+        part = card.split
+        fractions = (part.train, part.validation, part.test)
+        features, mix = tuple(card.feature_names), tuple(sorted(card.mix.items()))
+        return cls(task, path, sha256, features, mix, card.rows, fractions, part.seed, card.negative_weights)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Return the same as JSON-able data, without the place of the file."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ("path", "task")}
 
 
 @dataclass(frozen=True)
 class Member:
     """One training to do or already done."""
 
+    data: Data
     label: str
     kind: str
     seed: int
@@ -93,45 +111,26 @@ class Step:
     text: str = ""
 
 
-def make_member(
-    data: Data, card: Card, label: str, kind: str, seed: int, settings: dict[str, Any], root: Path
-) -> Member:
+def make_member(data: Data, label: str, kind: str, seed: int, settings: Mapping[str, Any], root: Path) -> Member:
     """Return a member with its folder below `root/members` and the hash of all that decides its content."""
-    decides = {
-        "kind": kind,
-        "seed": seed,
-        "settings": settings,
-        "sample": data.sha256,
-        "features": card.feature_names,
-        "negative_weights": card.negative_weights,
-        "mix": card.mix,
-        "rows": card.rows,
-        "split": card.split.model_dump(),
-    }
+    decides = {"kind": kind, "seed": seed, "settings": settings, "data": data.content}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     folder = root / "members" / f"{label}-seed{seed}"
-    return Member(label, kind, seed, json.dumps(settings, sort_keys=True), folder, digest)
+    return Member(data, label, kind, seed, json.dumps(settings, sort_keys=True), folder, digest)
 
 
 @lru_cache(maxsize=1)
 def load_table(data: Data) -> Table:
     """Return all events of a study, read once per process."""
-    card = read_card(data)
     return get_task(data.task).table(
-        n=card.rows, seed=card.split.seed, path=data.path, mix=card.mix, features=card.feature_names
+        n=data.rows, seed=data.split_seed, path=data.path, mix=dict(data.mix), features=data.features
     )
-
-
-def read_card(data: Data) -> Card:
-    """Return the card that travels with the data."""
-    return build_card(yaml.safe_load(data.card))
 
 
 def split(data: Data, seed: int) -> tuple[Table, Table, Table]:
     """Return training, validation and test part; the seed does not touch the test part."""
-    part = read_card(data).split
-    fractions = (part.train, part.validation, part.test)
-    train, validation, test = load_table(data).split(fractions, seed=seed, test_seed=part.seed)
+    parts = load_table(data).split(data.fractions, seed=seed, test_seed=data.split_seed)
+    train, validation, test = parts
     return train, validation, test
 
 
@@ -147,23 +146,23 @@ def thin(table: Table, n: int) -> Table:
     return table.take(np.sort(np.random.default_rng(0).permutation(len(table))[:n]))
 
 
-def train_member(data: Data, member: Member, progress: Callable[[Step], None] | None = None) -> None:
+def train_member(member: Member, progress: Callable[[Step], None] | None = None) -> None:
     """Train one member and write its folder, complete or not at all."""
     from hepkan.baselines import MODELS, train_model
 
     show = progress or (lambda step: None)
-    card = read_card(data)
+    data = member.data
     train, validation, test = split(data, member.seed)
     member.folder.parent.mkdir(parents=True, exist_ok=True)
 
-    def epoch_done(epoch: int, epochs: int, row: dict[str, float]) -> None:
+    def epoch_done(epoch: int, epochs: int, row: Mapping[str, float], /) -> None:
         loss = row.get("validation_loss")
         show(Step(member.name, epoch, epochs, "running", "" if loss is None else f"loss {loss:.4f}"))
 
     trained = train_model(
         member.kind,
-        with_policy(train, card.negative_weights),
-        with_policy(validation, card.negative_weights),
+        with_policy(train, data.negative_weights),
+        with_policy(validation, data.negative_weights),
         json.loads(member.settings),
         seed=member.seed,
         progress=epoch_done,
@@ -192,11 +191,11 @@ def with_policy(table: Table, policy: str) -> Table:
 
 def history_table(member: Member, history: Sequence[Mapping[str, float]]) -> pa.Table:
     """Return the epochs of one member: model, seed, epoch, train_loss, validation_loss, ..."""
-    columns = {name: [row.get(name) for row in history] for name in (history[0] if history else ())}
-    epochs = pa.array([int(epoch) for epoch in columns.pop("epoch", [])], pa.int64())
+    names = [name for name in (history[0] if history else ()) if name != "epoch"]
+    epochs = pa.array([int(row["epoch"]) for row in history], pa.int64())
     labels = pa.array([member.label] * len(epochs), pa.string())
     seeds = pa.array([member.seed] * len(epochs), pa.int64())
-    losses = {name: pa.array(values, pa.float64()) for name, values in columns.items()}
+    losses = {name: pa.array([row.get(name) for row in history], pa.float64()) for name in names}
     return pa.table({"model": labels, "seed": seeds, "epoch": epochs, **losses})
 
 

@@ -55,7 +55,7 @@ def load_card(
     if seeds is not None:
         raw["seeds"] = seeds
     for path, value in map(parse_override, overrides):
-        _set(raw, path, value)
+        set_value(raw, path, value)
     known = raw.get("models", {})
     if models and isinstance(known, dict):
         raw["models"] = {kind: known.get(kind, {}) for kind in models}
@@ -131,7 +131,7 @@ def _apply_quick(raw: dict[str, Any]) -> None:
             raw[key] = value
 
 
-def _set(raw: dict[str, Any], path: list[str], value: Any) -> None:
+def set_value(raw: dict[str, Any], path: list[str], value: Any) -> None:
     """Set one value in nested mappings."""
     place = raw
     for i, key in enumerate(path[:-1]):

@@ -13,14 +13,14 @@ from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.queues import Queue
 from queue import Empty
 
-from hepkan.studies.members import Data, Member, Step, train_member
+from hepkan.studies.members import Member, Step, train_member
 
 Show = Callable[[Step], None]
 
 _steps: Queue[Step] | None = None
 
 
-def train_members(data: Data, members: Sequence[Member], workers: int = 1, progress: Show | None = None) -> None:
+def train_members(members: Sequence[Member], workers: int = 1, progress: Show | None = None) -> None:
     """Train the members that are not complete yet.
 
     Raises:
@@ -34,14 +34,14 @@ def train_members(data: Data, members: Sequence[Member], workers: int = 1, progr
             show(Step(member.name, 1, 1, "reused"))
     show(Step("all", done, len(members)))
     if min(workers, len(todo)) > 1:
-        _in_processes(data, todo, min(workers, len(todo)), show, done, len(members))
+        _in_processes(todo, min(workers, len(todo)), show, done, len(members))
         return
     for i, member in enumerate(todo):
-        train_member(data, member, show)
+        train_member(member, show)
         show(Step("all", done + i + 1, len(members)))
 
 
-def _in_processes(data: Data, todo: Sequence[Member], workers: int, show: Show, done: int, total: int) -> None:
+def _in_processes(todo: Sequence[Member], workers: int, show: Show, done: int, total: int) -> None:
     """Run the trainings in fresh processes and pass their progress on."""
     context = get_context("spawn")
     steps: Queue[Step] = context.Queue()
@@ -49,7 +49,7 @@ def _in_processes(data: Data, todo: Sequence[Member], workers: int, show: Show, 
     pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(steps,))
     futures: list[Future[None]] = []
     try:
-        futures += [pool.submit(_work, data, member) for member in todo]
+        futures += [pool.submit(_work, member) for member in todo]
         pending = set(futures)
         while pending:
             finished, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
@@ -94,6 +94,6 @@ def _watch_parent() -> None:
         os._exit(1)
 
 
-def _work(data: Data, member: Member) -> None:
+def _work(member: Member) -> None:
     """Train one member in a process of the pool."""
-    train_member(data, member, _steps.put if _steps is not None else None)
+    train_member(member, _steps.put if _steps is not None else None)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
-import json
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-import hepkan
 from hepkan.errors import DataError
-from hepkan.files import atomic_file, write_text
-from hepkan.studies import evidence
+from hepkan.files import write_text
 from hepkan.studies.card import Card, check_runnable, check_settings, dump_card
-from hepkan.studies.environment import environment, versions
+from hepkan.studies.environment import versions
 from hepkan.studies.folders import DONE, open_folder
-from hepkan.studies.members import Data, Member, Step, load_parts, make_member
+from hepkan.studies.members import Data, Member, Step, load_table, make_member
 from hepkan.studies.pool import train_members
+from hepkan.studies.record import write_record
 from hepkan.tasks import TASKS, embedded
 
 
@@ -62,29 +55,43 @@ def run(
         DataError: the sample is missing or corrupted.
         OSError: the folder cannot be written.
     """
-    known = model_settings()
-    check_settings(card, known)
-    check_runnable(card)
-    data = locate(card)
+    from hepkan.report.html import write_page
+
+    data = prepare(card)
     folder = Path(output)
-    identity = f"run {card.identity()} {data.sha256}"
-    finished = open_folder(folder, identity, resume)
+    finished = open_folder(folder, f"run {card.identity()} {data.sha256}", resume)
     if finished is not None:
         return Result(folder, finished, reused=True)
-    members = plan(card, data, folder, known)
-    load_parts(data)  # a damaged sample stops here, before any process starts
+    members = plan(card, data, folder)
     write_text(folder / "card.yaml", dump_card(card.model_copy(update={"versions": versions()})))
-    train_members(data, members, workers, progress)
-    report = _write(card, data, members, folder, command)
+    train_members(members, workers, progress)
+    report = write_record(card, members, folder, command)
+    write_page(folder)
     write_text(folder / DONE, "")
     return Result(folder, report, reused=False)
 
 
-def model_settings() -> dict[str, tuple[str, ...]]:
-    """Return the names of the settings that each model kind knows."""
+def prepare(card: Card) -> Data:
+    """Check a card against the models and its sample; everything that can fail early fails here.
+
+    Raises:
+        UsageError: a setting, a process or an input is unknown.
+        DataError: the sample is missing or corrupted.
+    """
+    check_settings(card, {kind: tuple(settings) for kind, settings in default_settings().items()})
+    check_runnable(card)
+    data = locate(card)
+    table = load_table(data)
+    for name in card.cuts:
+        table.column(name)
+    return data
+
+
+def default_settings() -> dict[str, Mapping[str, Any]]:
+    """Return the default settings of each model kind."""
     from hepkan.baselines import MODELS
 
-    return {kind: tuple(model.settings) for kind, model in MODELS.items()}
+    return {kind: model.settings for kind, model in MODELS.items()}
 
 
 def locate(card: Card) -> Data:
@@ -100,13 +107,13 @@ def locate(card: Card) -> Data:
         raise DataError(f"A sample file is needed, however {path} is not a file. Check the path.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Data(dump_card(card), path, digest, card.name if card.name in TASKS else next(iter(TASKS)))
+    return Data.of(card, card.name if card.name in TASKS else next(iter(TASKS)), path, digest)
 
 
-def plan(card: Card, data: Data, folder: Path, known: dict[str, tuple[str, ...]]) -> list[Member]:
+def plan(card: Card, data: Data, folder: Path) -> list[Member]:
     """Return all members of a run, in the order of the card."""
+    defaults = default_settings()
+    settings = {kind: {**defaults[kind], **card.settings(kind, defaults[kind])} for kind in card.kinds}
     return [
-        make_member(data, card, kind, kind, seed, card.settings(kind, known[kind]), folder)
-        for kind in card.kinds
-        for seed in range(card.seeds)
+        make_member(data, kind, kind, seed, settings[kind], folder) for kind in card.kinds for seed in range(card.seeds)
     ]

@@ -1,0 +1,191 @@
+"""Who is better and by how much: means over seeds, errors from seeds and from a bootstrap of the test events.
+
+All scores see the same repetitions of the bootstrap, so differences of two models profit from what they share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepkan.metrics import bootstrap, roc_curve
+from hepkan.studies.card import Card
+from hepkan.studies.members import Member
+
+Floats = NDArray[np.float64]
+SIGNAL_EFFICIENCIES = np.linspace(0.0, 1.0, 201)
+
+
+@dataclass(frozen=True)
+class Test:
+    """The test events: labels, weights in pb that stand for the whole sample, groups of the bootstrap."""
+
+    y: NDArray[np.int64]
+    weight: Floats
+    group: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The measures of one model: by seed, and repetitions of their mean over seeds."""
+
+    values: Mapping[str, Floats]
+    repeated: Mapping[str, Floats]
+
+    def value(self, metric: str) -> float:
+        """Return the mean over seeds."""
+        return float(self.values[metric].mean())
+
+    def errors(self, metric: str) -> tuple[float, float]:
+        """Return the error of the mean over seeds and that of the limited test events."""
+        return standard_error(self.values[metric]), spread(self.repeated[metric])
+
+
+def measure(scores: Sequence[Floats], test: Test, card: Card) -> Measured:
+    """Return the measures of one model from its score of each seed."""
+    central, repeated = [], []
+    for score in scores:
+        one, many = bootstrap(
+            test.y,
+            score,
+            test.weight,
+            test.group,
+            n_boot=card.bootstrap,
+            seed=card.split.seed,
+            efficiencies=card.efficiencies,
+            luminosity_fb=card.luminosity_fb,
+        )
+        central.append(one)
+        repeated.append(many)
+    names = list(central[0])
+    return Measured(
+        {name: np.array([one[name] for one in central]) for name in names},
+        {name: np.mean([many[name] for many in repeated], axis=0) for name in names},
+    )
+
+
+def measure_all(scores: Mapping[str, Sequence[Floats]], test: Test, card: Card) -> dict[str, Measured]:
+    """Return the measures of every model, and of the mean score over the seeds of each."""
+    found = {kind: measure(columns, test, card) for kind, columns in scores.items()}
+    for kind, columns in scores.items():
+        if len(columns) > 1:
+            found[ensemble_name(kind)] = measure([np.mean(columns, axis=0)], test, card)
+    return found
+
+
+def result_rows(measured: Measured, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row per metric; the error adds seeds and test events in quadrature."""
+    rows = []
+    for metric in measured.values:
+        error = math.hypot(*measured.errors(metric))
+        result = {"metric": metric, "value": finite(measured.value(metric)), "error": finite(error)}
+        order = ("task", "model", "metric", "value", "error", "seeds", "parameters", "train_seconds", "settings")
+        merged = {**facts, **result}
+        rows.append({key: merged[key] for key in order})
+    return rows
+
+
+def error_rows(model: str, measured: Measured) -> list[dict[str, Any]]:
+    """Return, for the record, the two parts of each error and the value of each seed."""
+    return [
+        {
+            "model": model,
+            "metric": metric,
+            "seed_error": finite(measured.errors(metric)[0]),
+            "bootstrap_error": finite(measured.errors(metric)[1]),
+            "values": [finite(value) for value in measured.values[metric]],
+        }
+        for metric in measured.values
+    ]
+
+
+def model_facts(task: str, members: Sequence[Member]) -> dict[str, Any]:
+    """Return what a result row says about a model besides its measures."""
+    records = [member.record for member in members]
+    return {
+        "task": task,
+        "model": members[0].label,
+        "seeds": len(members),
+        "parameters": int(records[0]["parameters"]),
+        "train_seconds": float(np.mean([record["train_seconds"] for record in records])),
+        "settings": records[0]["settings"],
+    }
+
+
+def ensemble_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same for the mean score of a model's seeds."""
+    seeds = facts["seeds"]
+    return {
+        **facts,
+        "model": ensemble_name(facts["model"]),
+        "parameters": seeds * facts["parameters"],
+        "train_seconds": seeds * facts["train_seconds"],
+    }
+
+
+def ensemble_name(kind: str) -> str:
+    """Return the name of the mean score of a model's seeds."""
+    return f"{kind} ensemble"
+
+
+def comparisons(
+    measured: Mapping[str, Measured], kinds: Sequence[str], main: str, reference: str
+) -> list[dict[str, Any]]:
+    """Return every measure's difference: the main model to all others, all others to the reference."""
+    pairs = [(main, kind) for kind in kinds if kind != main]
+    pairs += [(kind, reference) for kind in kinds if kind not in (main, reference) and reference in kinds]
+    pairs += [(ensemble_name(one), ensemble_name(two)) for one, two in pairs if one == main]
+    return [
+        {"model": one, "reference": two, "metric": metric, **difference(measured[one], measured[two], metric)}
+        for one, two in pairs
+        if one in measured and two in measured
+        for metric in measured[one].values
+    ]
+
+
+def difference(one: Measured, two: Measured, metric: str) -> dict[str, float | None]:
+    """Return difference, error and number of standard deviations.
+
+    Seed k of every model has the same partition into training and validation, so the seeds are paired like the
+    repetitions of the bootstrap are.
+    """
+    seeds = one.values[metric] - two.values[metric]
+    value = float(seeds.mean())
+    error = math.hypot(standard_error(seeds), spread(one.repeated[metric] - two.repeated[metric]))
+    sigma = value / error if error > 0 else 0.0
+    return {"difference": finite(value), "error": finite(error), "sigma": finite(sigma)}
+
+
+def roc_points(scores: Sequence[Floats], test: Test) -> dict[str, list[float]]:
+    """Return the background efficiency at fixed signal efficiencies, mean over seeds."""
+    curves = []
+    for score in scores:
+        background, signal = roc_curve(test.y, score, test.weight)
+        curves.append(np.interp(SIGNAL_EFFICIENCIES, signal, background))
+    return {
+        "signal_efficiency": SIGNAL_EFFICIENCIES.tolist(),
+        "background_efficiency": np.mean(curves, axis=0).tolist(),
+    }
+
+
+def standard_error(values: Floats) -> float:
+    """Return the standard error of a mean; a single value shows none."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return 0.0
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def spread(repeated: Floats) -> float:
+    """Return the standard deviation of the repetitions, NaN where too many are infinite to tell."""
+    good = repeated[np.isfinite(repeated)]
+    return float(good.std(ddof=1)) if len(good) > len(repeated) / 2 and len(good) > 1 else math.nan
+
+
+def finite(value: float) -> float | None:
+    """Return a number that JSON can hold: None for NaN and infinity."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,183 @@
+"""What a run leaves behind: tables of scores and inputs, and `report.json`."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+import hepkan
+from hepkan.errors import DataError
+from hepkan.files import atomic_file, write_text
+from hepkan.studies import evidence
+from hepkan.studies.card import Card
+from hepkan.studies.environment import environment
+from hepkan.studies.members import Data, Member, load_table, shown, split, thin
+
+if TYPE_CHECKING:
+    from hepkan.data import Table
+
+INPUTS = 20_000
+"""Test events whose inputs are kept for the page."""
+
+
+def write_record(card: Card, members: Sequence[Member], folder: Path, command: str) -> dict[str, Any]:
+    """Write everything of a run but its page, and return the report."""
+    data = members[0].data
+    test, train = split(data, 0)[2], shown(data)
+    best = best_member(members, members[0].label)
+    for name, part, events in (("predictions", "test", test), ("train_scores", "train", train)):
+        write_parquet(folder / f"{name}.parquet", score_frame(data, events, part, members, best))
+    write_parquet(folder / "inputs.parquet", input_frame(data, thin(test, INPUTS)))
+    histories = [pq.read_table(member.folder / "history.parquet") for member in members]
+    write_parquet(folder / "history.parquet", pa.concat_tables(histories, promote_options="default"))
+    copy_model(best, folder)
+    report = make_report(card, members, test, command)
+    write_text(folder / "report.json", json.dumps(report, indent=1, allow_nan=False))
+    return report
+
+
+def make_report(card: Card, members: Sequence[Member], test: Table, command: str) -> dict[str, Any]:
+    """Return the content of `report.json`."""
+    data = members[0].data
+    kinds = list(dict.fromkeys(member.label for member in members))
+    events = evidence.Test(test.y, full_weight(data, test), test.group)
+    scores = {kind: [scores_of(one, "test", test) for one in members if one.label == kind] for kind in kinds}
+    facts = {kind: evidence.model_facts(card.name, [one for one in members if one.label == kind]) for kind in kinds}
+    facts |= {evidence.ensemble_name(kind): evidence.ensemble_facts(facts[kind]) for kind in kinds}
+    cuts = {f"cut {name}": [test.column(name).astype(np.float64)] for name in card.cuts}
+    blank = {"task": card.name, "seeds": 0, "parameters": 0, "train_seconds": 0.0, "settings": {}}
+    facts |= {name: {**blank, "model": name} for name in cuts}
+    measured = evidence.measure_all(scores, events, card)
+    measured |= {name: evidence.measure(columns, events, card) for name, columns in cuts.items()}
+    return {
+        "task": card.name,
+        "title": card.title,
+        "question": card.question,
+        "version": hepkan.__version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "environment": environment(),
+        "data": describe_data(data, card, members[0], test),
+        "luminosity_fb": card.luminosity_fb,
+        "rows": [row for name, one in measured.items() for row in evidence.result_rows(one, facts[name])],
+        "errors": [row for name, one in measured.items() for row in evidence.error_rows(name, one)],
+        "comparisons": evidence.comparisons(measured, kinds, card.main, card.reference),
+        "roc": {name: evidence.roc_points(columns, events) for name, columns in {**scores, **cuts}.items()},
+        "features": describe_features(card, test),
+    }
+
+
+def describe_data(data: Data, card: Card, member: Member, test: Table) -> dict[str, Any]:
+    """Return where the events come from, how many there are, and what each process yields in pb."""
+    from hepkan.physics.io import read_sample
+
+    table = load_table(data)
+    process = process_of(table)
+    yields = []
+    for name in dict.fromkeys(process.tolist()):
+        part = table.take(process == name)
+        entry = {"process": name, "label": int(part.y[0]), "rows": len(part)}
+        yields.append({**entry, "effective": part.effective_size(), "pb": float(part.weight.sum())})
+    sizes = member.record["events"]
+    return {
+        "source": card.data[0].files[0],
+        "recipe_hash": str(read_sample(data.path, ["label"]).metadata.get("recipe_hash", "")),
+        "sha256": data.sha256,
+        "n_train": sizes["train"],
+        "n_validation": sizes["validation"],
+        "n_test": len(test),
+        "yields": sorted(yields, key=lambda entry: (-entry["label"], entry["process"])),
+    }
+
+
+def describe_features(card: Card, table: Table) -> list[dict[str, str]]:
+    """Return name, unit and label of the inputs; the card's words go before those of the table."""
+    return [
+        {"name": one.name, "unit": one.unit or unit, "label": one.label or label}
+        for one, unit, label in zip(card.features, table.units, table.labels, strict=True)
+    ]
+
+
+def score_frame(data: Data, table: Table, part: str, members: Sequence[Member], best: Member) -> pa.Table:
+    """Return ids, process, target, weight and the score of every member; `prediction` is that of `best`."""
+    columns = {
+        "id": table.id,
+        "group": table.group,
+        "process": process_of(table),
+        "target": table.y,
+        "weight": full_weight(data, table),
+        "prediction": scores_of(best, part, table),
+    }
+    return pa.table({**columns, **{member.name: scores_of(member, part, table) for member in members}})
+
+
+def input_frame(data: Data, table: Table) -> pa.Table:
+    """Return the inputs of some test events."""
+    columns: Mapping[str, NDArray[Any]] = {name: table.column(name) for name in table.names}
+    extra = {"target": table.y, "weight": full_weight(data, table), "process": process_of(table)}
+    return pa.table({**columns, **extra})
+
+
+def scores_of(member: Member, part: str, table: Table) -> NDArray[np.float64]:
+    """Return a member's scores in the order of the table.
+
+    Raises:
+        DataError: the member's file belongs to other events.
+    """
+    frame = member.scores(part)
+    if not np.array_equal(frame["id"].to_numpy(), table.id):
+        raise DataError(
+            f"The scores in {member.folder} belong to other events. Delete that folder and give the command again "
+            "with --resume."
+        )
+    return np.asarray(frame["score"].to_numpy(), dtype=np.float64)
+
+
+def full_weight(data: Data, part: Table) -> NDArray[np.float64]:
+    """Return the weights of a part, scaled so that every process keeps the yield of all events (pb)."""
+    table = load_table(data)
+    whole, mine = process_of(table), process_of(part)
+    weight = part.weight.copy()
+    for name in np.unique(mine):
+        total = weight[mine == name].sum()
+        if total != 0:
+            weight[mine == name] *= table.weight[whole == name].sum() / total
+    return weight
+
+
+def process_of(table: Table) -> NDArray[Any]:
+    """Return the process of each event, the name of its class where there is none."""
+    if "process" in table.extra:
+        return np.asarray(table.extra["process"])
+    names: NDArray[Any] = np.asarray(table.classes)[table.y]
+    return names
+
+
+def best_member(members: Sequence[Member], label: str) -> Member:
+    """Return the seed of a model that was best on validation."""
+    mine = [member for member in members if member.label == label]
+    return min(mine, key=lambda member: float(member.record["validation_loss"]))
+
+
+def copy_model(member: Member, folder: Path) -> None:
+    """Put the model of a member into the run folder; kinds that cannot be saved leave none."""
+    for name in ("model.hepkan", "model.txt"):
+        (folder / name).unlink(missing_ok=True)
+        if (member.folder / name).is_file():
+            with atomic_file(folder / name) as temporary:
+                shutil.copyfile(member.folder / name, temporary)
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table atomically."""
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
