@@ -1,12 +1,15 @@
 """Every kind of model behind one door: `train_model(kind, train, validation, settings, seed)`.
 
-Each kind gets the same events, the same weights and the same validation part for early stopping.
+Each kind sees the same events with the same weights and stops early on the same validation part.
 """
 
 from __future__ import annotations
 
+import json
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,50 +17,35 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
-from hepkan.data import Table
+from hepkan.data import Policy, Table
 from hepkan.errors import DataError, UsageError, require, unknown
-from hepkan.files import write_text
-from hepkan.model_io import load, save
-from hepkan.nn.networks import KAN, MLP, Network
+from hepkan.files import atomic_file, write_text
+from hepkan.model_io import load, read_metadata, save
+from hepkan.nn import KAN, MLP, Network
 from hepkan.train import Progress, fit
-
-TRAINING = {
-    "learning_rate": 5e-3,
-    "weight_decay": 0.2,
-    "epochs": 50,
-    "batch": 1024,
-    "patience": 8,
-    "schedule": "cosine",
-    "optimizer": "adamw",
-    "loss": "cross_entropy",
-    "regularisers": {},
-    "gradient_clip": None,
-    "input_map": "quantile",
-}
 
 
 class Predictor(Protocol):
-    """Anything that scores events."""
+    """Anything that turns raw features `(n, d)` into probabilities `(n,)`, or `(n, K)` for K > 2 classes."""
 
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Return probabilities `(n,)` from raw features `(n, d)`."""
-        ...
+    def predict(self, X: ArrayLike) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained member of a study.
+    """A trained model of any kind.
 
     Attributes:
         kind: name in `MODELS`.
-        seed: of initial values and the order of events.
-        settings: all settings, defaults included.
-        predictor: scores events.
-        n_parameters: trained numbers; for trees, thresholds and leaf values.
+        seed: of initial values, order of events and subsampling.
+        settings: all of them, defaults included.
+        predictor: the network or the trees.
+        n_parameters: trained numbers; for trees the number of leaves and splits.
         seconds: wall time of training.
-        history: one row per epoch (or boosting round): epoch, train_loss, validation_loss.
-        best_value: best validation loss.
+        history: one row per epoch or boosting round: epoch, train_loss, validation_loss, ...
+        best_value: validation loss of the epoch that was kept.
     """
 
     kind: str
@@ -70,54 +58,157 @@ class TrainedModel:
     best_value: float
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """Return probabilities `(n,)` from raw features `(n, d)`."""
+        """Return probabilities `(n,)` of class 1, or `(n, K)`, from raw features `(n, d)`."""
         return self.predictor.predict(X)
 
     def save(self, folder: str | Path) -> Path:
-        """Write `model.hepkan`, or `model.txt` for trees, into a folder; return the file.
+        """Write `model.hepkan`, or `model.txt` and `model.json` (trees), or `model.pykan`; return the file.
 
         Raises:
-            UsageError: this kind has no file format (pykan).
+            OSError: the folder cannot be written.
         """
-        if isinstance(self.predictor, Network):
-            path = Path(folder) / "model.hepkan"
-            save(self.predictor, path, {"kind": self.kind, "seed": self.seed, "settings": self.settings})
-        elif isinstance(self.predictor, Trees):
-            path = Path(folder) / "model.txt"
-            write_text(path, self.predictor.text)
-        else:
-            raise UsageError(f"A {self.kind} model cannot be saved; it serves for comparison only.")
-        return path
+        root = Path(folder)
+        root.mkdir(parents=True, exist_ok=True)
+        record = {name: value for name, value in vars(self).items() if name != "predictor"}
+        if isinstance(self.predictor, Trees):
+            write_text(root / "model.json", json.dumps(record, indent=1))
+            write_text(root / "model.txt", self.predictor.text)
+            return root / "model.txt"
+        if isinstance(self.predictor, PyKAN):
+            self.predictor.write(root / "model.pykan", record)
+            return root / "model.pykan"
+        assert isinstance(self.predictor, Network)
+        save(self.predictor, root / "model.hepkan", record)
+        return root / "model.hepkan"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what `train_model` was asked for, with complete settings."""
+
+    kind: str
+    train: Table
+    validation: Table
+    settings: dict[str, Any]
+    seed: int
+    threads: int
+    progress: Progress | None
+    checkpoint: Path | None
+    negative_weights: Policy
+
+    @property
+    def widths(self) -> list[int]:
+        """Numbers of inputs, hidden nodes and outputs."""
+        hidden = self.settings.get("hidden", [])
+        table = self.train
+        classes = len(table.classes)
+        outputs = (1 if classes <= 2 else classes) if table.classification else len(table.target_names)
+        return [len(table.names), *([hidden] if isinstance(hidden, int) else hidden), outputs]
 
 
 @dataclass(frozen=True)
 class ModelKind:
-    """A kind of model: its title, default settings and how it is trained."""
+    """A kind of model: its title, all its settings with their defaults, and how it is trained.
+
+    `saved` says whether `TrainedModel.save` writes it in a form that others can load.
+    """
 
     title: str
-    settings: dict[str, Any]
-    train: Callable[..., TrainedModel]
+    settings: Mapping[str, Any]
+    train: Callable[[Job], TrainedModel]
     saved: bool = True
 
 
 class Trees:
-    """Gradient boosted trees of LightGBM, kept as its text format."""
+    """Gradient boosted trees in LightGBM's text format; an event with NaN gives NaN, as everywhere."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, threads: int = 1) -> None:
         import lightgbm
 
         self.text = text
         self._booster = lightgbm.Booster(model_str=text)
+        self._threads = threads
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """Return probabilities `(n,)`."""
-        return np.asarray(self._booster.predict(np.asarray(X, dtype=np.float64), num_threads=1))
+        """Return probabilities `(n,)` or `(n, K)`."""
+        x = np.asarray(X, dtype=np.float32)
+        if x.ndim != 2 or x.shape[1] != self._booster.num_feature():
+            raise UsageError(
+                f"X needs the shape (n, {self._booster.num_feature()}), however it has {x.shape}."
+            )
+        y = np.asarray(self._booster.predict(x, num_threads=self._threads)) if len(x) else np.zeros(0)
+        y[np.isnan(x).any(axis=1)] = np.nan
+        return y
 
     @property
     def n_parameters(self) -> int:
-        """Thresholds and leaf values of all trees."""
-        leaves = [tree["num_leaves"] for tree in self._booster.dump_model()["tree_info"]]
-        return int(sum(2 * count - 1 for count in leaves))
+        """Number of leaves and splits of all trees."""
+        return sum(2 * int(tree["num_leaves"]) - 1 for tree in self._booster.dump_model()["tree_info"])
+
+
+class PyKAN(Network):
+    """The network of pykan 0.2.8 in its fast mode (no symbolic branch, nothing stored) behind our input map.
+
+    Raises:
+        MissingExtra: pykan is not installed.
+
+    References:
+        "KAN 2.0: Kolmogorov-Arnold Networks Meet Science" (Liu et al., 2024), arXiv:2408.10205.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], grid: int, degree: int, *, input_map: str = "quantile", seed: int = 0
+    ) -> None:
+        super().__init__(widths, input_map, seed, grid=grid, degree=degree)
+        kan = require("kan", "rivals", "The model 'pykan'")
+        with _untouched_random_states():
+            self.network = kan.KAN(
+                width=list(self.widths),
+                grid=grid,
+                k=degree,
+                seed=seed,
+                grid_range=[-3.0, 3.0],
+                symbolic_enabled=False,
+                save_act=False,
+                auto_save=False,
+            )
+        self.network.symbolic_fun.requires_grad_(False)
+
+    def body(self, z: Tensor) -> Tensor:
+        """Apply pykan's own forward pass."""
+        return self.network(z)  # type: ignore[no-any-return]
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained numbers; pykan also keeps grids, masks and symbolic functions as parameters."""
+        return sum(parameter.numel() for parameter in self._trained())
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Return one group: nothing in it is a bias."""
+        return [{"params": self._trained(), "weight_decay": weight_decay}]
+
+    def write(self, path: Path, record: Mapping[str, Any]) -> None:
+        """Write the numbers as safetensors, with the description as metadata."""
+        from safetensors.torch import save_file
+
+        tensors = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
+        content = {"format": 1, "arguments": self.describe(), "link": self.link, "extra": dict(record)}
+        with atomic_file(path) as temporary:
+            save_file(tensors, temporary, {"hepkan": json.dumps(content)})
+
+    @classmethod
+    def read(cls, path: Path) -> PyKAN:
+        """Read what `write` wrote."""
+        from safetensors.torch import load_file
+
+        content = read_metadata(path)
+        model = cls(**content["arguments"])
+        model.load_state_dict(load_file(path))
+        model.link = content["link"]
+        return model.eval()
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
 
 def train_model(
@@ -129,170 +220,219 @@ def train_model(
     threads: int = 1,
     progress: Progress | None = None,
     checkpoint: str | Path | None = None,
+    negative_weights: Policy = "abs",
 ) -> TrainedModel:
-    """Train one model.
+    """Train one model of any kind.
 
     Arguments:
         kind: name in `MODELS`.
-        train: training events.
-        validation: events for early stopping.
-        settings: changes of the kind's default settings.
-        seed: of initial values and the order of events.
-        threads: for arithmetic; the result does not depend on it.
-        progress: called after every epoch.
-        checkpoint: file that makes training of a network resumable.
+        train: training events; classes are balanced by their weights.
+        validation: events that choose the best epoch.
+        settings: changes of the kind's settings, see `MODELS[kind].settings`.
+        seed: of initial values, order of events and subsampling.
+        threads: for arithmetic.
+        progress: called after each epoch or boosting round.
+        checkpoint: file that makes the training of a network resumable, see `fit`; trees do not need one.
+        negative_weights: policy for training, see `Table.training_weights`.
 
     Raises:
-        UsageError: unknown kind or setting.
+        UsageError: unknown kind or setting, or an impossible value.
         MissingExtra: the kind needs a package that is not installed.
-        DataError: data that cannot be trained on.
+        DataError: the data cannot be trained on.
     """
     if kind not in MODELS:
         raise unknown("model", kind, MODELS)
-    model = MODELS[kind]
+    known = MODELS[kind].settings
     for name in settings or {}:
-        if name not in model.settings:
-            raise unknown(f"setting of {kind}", name, model.settings)
-    merged = {**model.settings, **(settings or {})}
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+        if name not in known:
+            raise unknown(f"setting of {kind}", name, known)
+    if not isinstance(threads, int) or threads < 1:
+        raise UsageError(f"threads needs to be at least 1, however: {threads}.")
+    merged = {**known, **(settings or {})}
+    path = None if checkpoint is None else Path(checkpoint)
+    with _threads(threads):
+        return MODELS[kind].train(
+            Job(kind, train, validation, merged, seed, threads, progress, path, negative_weights)
+        )
+
+
+def load_model(folder: str | Path) -> TrainedModel:
+    """Return the model that `TrainedModel.save` wrote into a folder.
+
+    Raises:
+        DataError: no model file, or a damaged one.
+        MissingExtra: a model of pykan, and pykan is not installed.
+    """
+    root = Path(folder)
+    predictor: Predictor
+    if (root / "model.hepkan").is_file():
+        predictor, record = load(root / "model.hepkan"), read_metadata(root / "model.hepkan")["extra"]
+    elif (root / "model.pykan").is_file():
+        predictor, record = PyKAN.read(root / "model.pykan"), read_metadata(root / "model.pykan")["extra"]
+    elif (root / "model.txt").is_file():
+        predictor, record = _read_trees(root)
+    else:
+        raise DataError(
+            f"{root} must hold model.hepkan, model.txt or model.pykan, however it has none of them."
+        )
     try:
-        return model.train(kind, train, validation, merged, seed, progress, checkpoint)
+        return TrainedModel(predictor=predictor, **record)
+    except TypeError as error:
+        raise DataError(
+            f"The model in {root} must come from train_model, however its record does not."
+        ) from error
+
+
+def _read_trees(root: Path) -> tuple[Trees, dict[str, Any]]:
+    """Read LightGBM's text and the record beside it."""
+    import lightgbm
+
+    try:
+        record: dict[str, Any] = json.loads((root / "model.json").read_text(encoding="utf-8"))
+        return Trees((root / "model.txt").read_text(encoding="utf-8")), record
+    except (lightgbm.basic.LightGBMError, OSError, ValueError) as error:
+        raise DataError(f"{root} must hold complete model.txt and model.json, however: {error}") from error
+
+
+def _train_network(job: Job) -> TrainedModel:
+    """Train a network by `hepkan.fit`."""
+    model = _build(job)
+    result = fit(
+        model,
+        job.train,
+        job.validation,
+        seed=job.seed,
+        progress=job.progress,
+        checkpoint=job.checkpoint,
+        negative_weights=job.negative_weights,
+        **{name: job.settings[name] for name in TRAINING},
+    )
+    return TrainedModel(
+        job.kind,
+        job.seed,
+        job.settings,
+        model,
+        model.n_parameters,
+        result.seconds,
+        result.history,
+        result.best_value,
+    )
+
+
+def _build(job: Job) -> Network:
+    """Return an untrained network: KAN-like when it has a grid, otherwise an MLP."""
+    names = ("grid", "degree", "base", "grid_range", "backend", "activation", "dropout", "input_map")
+    arguments = {name: job.settings[name] for name in names if name in job.settings}
+    if job.kind == "pykan":
+        return PyKAN(job.widths, seed=job.seed, **arguments)
+    constructor: Callable[..., Network] = KAN if "grid" in arguments else MLP
+    return constructor(job.widths, seed=job.seed, **arguments)
+
+
+def _train_trees(job: Job) -> TrainedModel:
+    """Train LightGBM until `stop_after` rounds bring no better validation loss."""
+    import lightgbm
+
+    start = time.perf_counter()
+    classes = len(job.train.classes)
+    if classes < 2:
+        raise UsageError(
+            "The model 'bdt' classifies, however the table has no two classes. Use 'kan' or 'mlp'."
+        )
+    objective = {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": classes}
+    own = {"rounds", "stop_after"}
+    parameters = {name: value for name, value in job.settings.items() if name not in own} | objective
+    parameters |= {"seed": job.seed, "num_threads": job.threads, "verbosity": -1, "bagging_freq": 1}
+    parameters |= {"deterministic": True, "force_row_wise": True, "metric": list(objective.values())[:1]}
+    parts: list[Any] = []
+    for table in (job.train, job.validation):
+        kept, weight = table.for_training(job.negative_weights)
+        if weight.min() < 0:
+            raise UsageError("Trees need weights that are not negative. Use another policy than 'keep'.")
+        parts.append(lightgbm.Dataset(kept.X, kept.y, weight=weight, reference=parts[0] if parts else None))
+    rounds, history = int(job.settings["rounds"]), []
+
+    def record(env: Any) -> None:
+        losses = [value for _, _, value, *_ in env.evaluation_result_list]
+        history.append(
+            dict(zip(("epoch", "train_loss", "validation_loss"), (env.iteration + 1.0, *losses), strict=True))
+        )
+        if job.progress is not None:
+            job.progress(env.iteration + 1, rounds, dict(history[-1]))
+
+    stop = lightgbm.early_stopping(int(job.settings["stop_after"]), verbose=False)
+    booster = lightgbm.train(
+        parameters, parts[0], rounds, parts, ["train", "validation"], callbacks=[record, stop]
+    )
+    trees = Trees(booster.model_to_string(num_iteration=booster.best_iteration), job.threads)
+    best = min(row["validation_loss"] for row in history)
+    seconds = time.perf_counter() - start
+    return TrainedModel(job.kind, job.seed, job.settings, trees, trees.n_parameters, seconds, history, best)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Let PyTorch use a number of threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
 
 
-def load_model(folder: str | Path) -> Predictor:
-    """Return the predictor that `TrainedModel.save` wrote into a folder.
-
-    Raises:
-        DataError: no model file, or a damaged one.
-    """
-    root = Path(folder)
-    if (root / "model.hepkan").is_file():
-        return load(root / "model.hepkan")
-    if (root / "model.txt").is_file():
-        import lightgbm
-
-        try:
-            return Trees((root / "model.txt").read_text(encoding="utf-8"))
-        except lightgbm.basic.LightGBMError as error:
-            raise DataError(f"{root / 'model.txt'} must be a LightGBM model, however: {error}") from error
-    raise DataError(f"{root} must hold model.hepkan or model.txt, however it has neither.")
+@contextmanager
+def _untouched_random_states() -> Iterator[None]:
+    """Give the global random states back as they were: pykan's constructor seeds those of three libraries."""
+    ours, theirs = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(ours)
+        np.random.set_state(theirs)  # noqa: NPY002
 
 
-def _network(
-    kind: str,
-    train: Table,
-    validation: Table,
-    settings: dict[str, Any],
-    seed: int,
-    progress: Progress | None,
-    checkpoint: str | Path | None,
-) -> TrainedModel:
-    """Train a KAN or an MLP by `hepkan.fit`."""
-    outputs = 1 if len(train.classes) <= 2 else len(train.classes)
-    widths = [train.X.shape[1], *settings.get("hidden", ()), outputs]
-    names = ("grid", "degree", "base", "backend", "activation", "dropout")
-    special = {name: settings[name] for name in names if name in settings}
-    constructor: Callable[..., Network] = KAN if "grid" in settings else MLP
-    model = constructor(widths, input_map=settings["input_map"], seed=seed, **special)
-    options = {name: settings[name] for name in TRAINING if name != "input_map"}
-    result = fit(model, train, validation, seed=seed, progress=progress, checkpoint=checkpoint, **options)
-    return TrainedModel(
-        kind, seed, settings, model, model.n_parameters, result.seconds, result.history, result.best_value
-    )
+TRAINING: dict[str, Any] = {
+    "loss": "cross_entropy",
+    "optimizer": "adamw",
+    "learning_rate": 5e-3,
+    "weight_decay": 0.2,
+    "epochs": 50,
+    "batch": 256,
+    "patience": 8,
+    "schedule": "cosine",
+    "regularisers": {},
+    "gradient_clip": None,
+}
+"""Settings of `fit` with the defaults of a KAN."""
 
-
-def _trees(
-    kind: str,
-    train: Table,
-    validation: Table,
-    settings: dict[str, Any],
-    seed: int,
-    progress: Progress | None,
-    checkpoint: str | Path | None,
-) -> TrainedModel:
-    """Train gradient boosted trees; `epochs` are boosting rounds."""
-    import lightgbm
-
-    start = time.perf_counter()
-    names = ("num_leaves", "learning_rate", "min_child_samples", "feature_fraction", "bagging_fraction", "lambda_l2")
-    parameters = {name: settings[name] for name in names}
-    parameters |= {"objective": "binary", "bagging_freq": 1, "verbosity": -1, "num_threads": 1, "seed": seed}
-    parameters |= {"deterministic": True, "force_row_wise": True}
-    part = lightgbm.Dataset(train.X, train.y, weight=train.training_weights())
-    held_out = lightgbm.Dataset(validation.X, validation.y, weight=validation.training_weights(), reference=part)
-    losses: dict[str, dict[str, list[float]]] = {}
-    callbacks = [
-        lightgbm.early_stopping(settings["patience"], verbose=False),
-        lightgbm.record_evaluation(losses),
-    ]
-    if progress is not None:
-        callbacks.append(lambda env: progress(env.iteration + 1, settings["epochs"], {}))
-    booster = lightgbm.train(
-        parameters, part, settings["epochs"], [part, held_out], ["train", "validation"], callbacks=callbacks
-    )
-    history = [
-        {"epoch": float(i + 1), "train_loss": a, "validation_loss": b}
-        for i, (a, b) in enumerate(
-            zip(losses["train"]["binary_logloss"], losses["validation"]["binary_logloss"], strict=True)
-        )
-    ]
-    trees = Trees(booster.model_to_string(num_iteration=booster.best_iteration))
-    best = min(row["validation_loss"] for row in history)
-    return TrainedModel(
-        kind, seed, settings, trees, trees.n_parameters, time.perf_counter() - start, history, best
-    )
-
-
-def _pykan(
-    kind: str,
-    train: Table,
-    validation: Table,
-    settings: dict[str, Any],
-    seed: int,
-    progress: Progress | None,
-    checkpoint: str | Path | None,
-) -> TrainedModel:
-    """Train pykan's network in its fast mode by our own loop: its `fit` knows no weights and no early stopping."""
-    require("kan", "rivals", "The model pykan")
-    from hepkan.rivals import PyKAN
-
-    model = PyKAN([train.X.shape[1], *settings["hidden"], 1], settings["grid"], settings["degree"], seed)
-    options = {name: settings[name] for name in TRAINING if name != "input_map"}
-    result = fit(model, train, validation, seed=seed, progress=progress, checkpoint=checkpoint, **options)
-    return TrainedModel(
-        kind, seed, settings, model, model.n_parameters, result.seconds, result.history, result.best_value
-    )
-
-
-_KAN = {**TRAINING, "hidden": [10], "grid": 5, "degree": 3, "base": "silu", "backend": "auto"}
-_MLP = {**TRAINING, "learning_rate": 1e-3, "weight_decay": 0.01, "activation": "relu", "dropout": 0.0}
+_SPLINES = {"grid": 5, "degree": 3, "input_map": "quantile"}
+_KAN = {**TRAINING, **_SPLINES, "base": "silu", "grid_range": [-3.0, 3.0], "backend": "auto"}
+_MLP = {**TRAINING, "learning_rate": 1e-3, "weight_decay": 1e-2, "input_map": "quantile"}
+_TREES = {
+    "rounds": 2000,
+    "stop_after": 50,
+    "learning_rate": 0.05,
+    "num_leaves": 15,
+    "min_data_in_leaf": 20,
+    "feature_fraction": 0.7,
+    "bagging_fraction": 0.8,
+    "lambda_l2": 1.0,
+}
 
 MODELS: dict[str, ModelKind] = {
-    "kan": ModelKind("Kolmogorov-Arnold network", _KAN, _network),
-    "gam": ModelKind("one-layer KAN", {**_KAN, "hidden": []}, _network),
-    "mlp": ModelKind("multilayer perceptron", {**_MLP, "hidden": [100, 100]}, _network),
-    "bdt": ModelKind(
-        "gradient boosted trees (LightGBM)",
-        {
-            "epochs": 1000,
-            "patience": 30,
-            "learning_rate": 0.05,
-            "num_leaves": 31,
-            "min_child_samples": 50,
-            "feature_fraction": 0.7,
-            "bagging_fraction": 0.7,
-            "lambda_l2": 1.0,
-        },
-        _trees,
+    "kan": ModelKind("Kolmogorov-Arnold network", {**_KAN, "hidden": [10]}, _train_network),
+    "gam": ModelKind("generalised additive model (KAN without hidden layer)", _KAN, _train_network),
+    "mlp": ModelKind(
+        "multilayer perceptron",
+        {**_MLP, "hidden": [100, 100], "activation": "relu", "dropout": 0.0},
+        _train_network,
     ),
+    "bdt": ModelKind("gradient boosted trees (LightGBM)", _TREES, _train_trees),
     "logistic": ModelKind(
-        "logistic regression", {**_MLP, "hidden": [], "weight_decay": 0.0, "input_map": "standard"}, _network
+        "logistic regression", {**_MLP, "weight_decay": 0.0, "input_map": "standard"}, _train_network
     ),
-    "pykan": ModelKind(
-        "pykan 0.2.8", {**TRAINING, "hidden": [10], "grid": 5, "degree": 3, "weight_decay": 0.01}, _pykan, saved=False
-    ),
+    "pykan": ModelKind("pykan 0.2.8", {**TRAINING, **_SPLINES, "hidden": [10]}, _train_network),
 }
 """Every kind of model by name."""
