@@ -1,5 +1,7 @@
 """Process cards: every one complete, with a source, and refused when wrong."""
 
+import itertools
+
 import pytest
 
 from hepkan.errors import UsageError
@@ -27,7 +29,7 @@ def test_multijet_strata_cover_every_flavour_from_50_gev_without_overlap() -> No
     for intervals in ranges.values():
         edges = sorted(intervals)
         assert edges[0][0] == 50.0 and edges[-1][1] == float("inf")
-        assert all(a[1] == b[0] for a, b in zip(edges, edges[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
 
 
 def test_rows_of_a_sample_add_up_and_classes_are_equal() -> None:

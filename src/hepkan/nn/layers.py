@@ -117,16 +117,16 @@ class KANLayer(nn.Module):
         return values + base_function(x, self.base).unsqueeze(-1) * self.base_weight
 
     @torch.no_grad()
-    def set_knots(self, knots: Tensor) -> None:
-        """Move the splines to new knots by least squares; knots: `(in_features, grid' + 2 degree + 1)`."""
-        coef = grids.refit(self.coef, self.knots, knots, self.degree)
+    def set_knots(self, knots: Tensor, x: Tensor | None = None) -> None:
+        """Move the splines to new knots by least squares; knots: `(in_features, grid' + 2 degree + 1)`, x: data."""
+        coef = grids.refit(self.coef, self.knots, knots, self.degree, x)
         self.knots = knots.to(self.knots)
         self.coef = nn.Parameter(coef)
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, weight: Tensor | None = None, blend: float = 0.5, margin: float = 0.01) -> None:
         """Adapt the knots to data, keeping the functions to the least-squares optimum; x: `(batch, in_features)`."""
-        self.set_knots(grids.adaptive(x, self.grid, self.degree, weight, blend, margin))
+        self.set_knots(grids.adaptive(x, self.grid, self.degree, weight, blend, margin), x)
 
     def refine(self, grid: int) -> None:
         """Pass to a finer grid over the same range, exactly when `grid` is a multiple of the old one."""

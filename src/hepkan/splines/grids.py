@@ -8,6 +8,8 @@ from torch import Tensor
 from hepkan.errors import UsageError
 from hepkan.splines.basis import bspline_basis
 
+DATA_POINTS = 4096
+
 
 def uniform(low: Tensor, high: Tensor, grid: int, degree: int) -> Tensor:
     """Return equidistant extended knots over [low, high] of each input.
@@ -63,19 +65,26 @@ def adaptive(
     return torch.stack(columns)
 
 
-def refit(coef: Tensor, knots: Tensor, new_knots: Tensor, degree: int, samples: int = 8) -> Tensor:
+def refit(
+    coef: Tensor, knots: Tensor, new_knots: Tensor, degree: int, x: Tensor | None = None, samples: int = 8
+) -> Tensor:
     """Return coefficients on new knots: the least-squares fit of the old splines, input by input, in float64.
 
-    The points are the union of both grids with `samples` points in every interval. Where the new knots contain the old
+    The points are the union of both grids with `samples` points in every interval, and up to `DATA_POINTS` of the data
+    when they are given: the function is kept best where the data are. Where the new knots contain the old
     ones inside the same range the function is kept exactly (to rounding).
 
     **Shape** coef: `(in, G + degree, out)`, knots: `(in, G + 2 degree + 1)`, new_knots: `(in, G' + 2 degree + 1)`,
-    result: `(in, G' + degree, out)`, in the type of `coef`.
+    x: `(batch, in)`, result: `(in, G' + degree, out)`, in the type of `coef`.
     """
     old_coef, old, new = coef.detach().double(), knots.detach().double(), new_knots.detach().double()
     results = []
     for i in range(coef.shape[0]):
-        points = _points(old[i], new[i], degree, samples).unsqueeze(-1)
+        points = _points(old[i], new[i], degree, samples)
+        if x is not None:
+            column = x[:, i].detach().double()
+            points = torch.cat([points, column[torch.isfinite(column)][:DATA_POINTS]])
+        points = points.unsqueeze(-1)
         target = bspline_basis(points, old[i : i + 1], degree)[:, 0] @ old_coef[i]
         design = bspline_basis(points, new[i : i + 1], degree)[:, 0]
         results.append(torch.linalg.lstsq(design, target, driver="gelsd").solution)
