@@ -1,0 +1,149 @@
+"""The look of all plots: mplhep conventions, a colour-blind safe palette, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib
+import mplhep
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# "Accessible Color Sequences for Data Visualization" (Petroff, 2021), arXiv:2107.02270
+PALETTE = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#a96b59", "#94a4a2", "#e76300", "#717581", "#b9ac70")
+SIGNAL, BACKGROUND = PALETTE[0], PALETTE[1]
+INK, FAINT = "#1a1a1a", "#8a8f98"
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MODELS = {
+    "kan": "KAN",
+    "gam": "one-layer KAN",
+    "mlp": "MLP",
+    "bdt": "gradient boosting",
+    "logistic": "logistic regression",
+    "pykan": "pykan",
+}
+"""Known models, by the names readers use; their order fixes colour and line."""
+
+# Ticks and label places as in mplhep; fonts that come with matplotlib, so that every machine draws the same.
+_FROM_MPLHEP = (
+    *(
+        "xtick.direction",
+        "ytick.direction",
+        "xtick.top",
+        "ytick.right",
+        "legend.frameon",
+        "savefig.transparent",
+    ),
+    *("xtick.minor.visible", "ytick.minor.visible", "xaxis.labellocation", "yaxis.labellocation"),
+)
+STYLE: Any = {
+    **{key: mplhep.style.ROOT[key] for key in _FROM_MPLHEP},
+    "font.family": "DejaVu Sans",
+    "mathtext.fontset": "dejavusans",
+    "axes.unicode_minus": True,
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "axes.linewidth": 0.9,
+    "lines.linewidth": 1.6,
+    "xtick.major.size": 5.0,
+    "ytick.major.size": 5.0,
+    "xtick.minor.size": 2.5,
+    "ytick.minor.size": 2.5,
+    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.use_mathtext": True,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "hepkan",
+    "figure.facecolor": "white",
+}
+
+
+def styled(font: float = 11.0) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that draws in the package's style, leaving matplotlib's own settings untouched."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+            with matplotlib.rc_context(STYLE | {"font.size": font, "legend.fontsize": 0.88 * font}):
+                return function(*args, **kwargs)
+
+        return inner
+
+    return decorate
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG: no date, fixed ids, coordinates to a hundredth of a point."""
+    buffer = io.BytesIO()
+    blank = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata=blank)
+    text = re.sub(r'(?<= d=")[^"]*', _round_path, buffer.getvalue().decode())
+    return re.sub(r">\s*\n\s*<", ">\n<", text).encode()
+
+
+def _round_path(match: re.Match[str]) -> str:
+    """Round the numbers of a path."""
+    short = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), match[0])
+    return " ".join(short.split())
+
+
+def title(model: str) -> str:
+    """Return a model's name for readers, of a cut and of the mean score over seeds too."""
+    if model.startswith("cut "):
+        return f"cut on {model.removeprefix('cut ')}"
+    kind, space, rest = model.partition(" ")
+    return MODELS.get(kind, kind.replace("_", " ")) + space + rest
+
+
+def colour(model: str, place: int = 0) -> str:
+    """Return a model's colour; the unknown take theirs by place."""
+    kind = model.partition(" ")[0]
+    if kind == "cut":
+        return FAINT
+    known = list(MODELS)
+    return PALETTE[known.index(kind) if kind in known else (len(known) + place) % len(PALETTE)]
+
+
+def line(model: str, place: int = 0) -> Any:
+    """Return a model's line style, so that colour is not the only difference."""
+    kind = model.partition(" ")[0]
+    known = list(MODELS)
+    return LINES[(known.index(kind) if kind in known else place) % len(LINES)]
+
+
+@lru_cache(maxsize=512)
+def axis_label(label: str, unit: str, name: str) -> str:
+    """Return a label with its unit in brackets; the plain name where the label is no mathtext."""
+    units = {"GeV^0.5": r"$\sqrt{\mathrm{GeV}}$"}
+    text = label or name
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        text = name.replace("$", "")
+    return f"{text} [{units.get(unit, unit)}]" if unit else text
+
+
+def panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a grid of panels of a size in inches."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width * columns, height * rows))
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+    left, right, bottom, top = 0.62 / width, 1 - 0.12 / width, 0.5 / height, 1 - 0.3 / height
+    figure.subplots_adjust(
+        left=left / columns,
+        right=1 - (1 - right) / columns,
+        bottom=bottom / rows,
+        top=1 - (1 - top) / rows,
+        wspace=(left + 1 - right) / (right - left),
+        hspace=(bottom + 1 - top) / (top - bottom),
+    )
+    return figure, axes

@@ -1,0 +1,131 @@
+"""What a page says: numbers with errors, names of metrics, and who wins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hepkan.report.style import title
+
+Row = Mapping[str, Any]
+CLEAR = 2.0
+"""Differences below this many standard deviations decide nothing."""
+
+HIGHER = ("auc", "rejection_", "asimov_z", "ams")
+LOWER = ("loss", "mae", "rmse", "width")
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric's name for readers."""
+    if metric.startswith("rejection_"):
+        return f"rejection at {metric.removeprefix('rejection_')} % signal"
+    return {"auc": "AUC", "asimov_z": "Asimov Z"}.get(metric, metric.replace("_", " "))
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Return `0.9712 ± 0.0011`: two significant digits of the error decide."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if error is None or not math.isfinite(error) or error <= 0:
+        return f"{value:.4g}"
+    digits = max(0, min(6, 1 - math.floor(math.log10(float(f"{error:.1e}")))))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def seconds(value: float) -> str:
+    """Return a duration in its natural unit."""
+    if value < 100:
+        return f"{value:.1f} s"
+    return f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"
+
+
+def count(value: float) -> str:
+    """Return a whole number with thin spaces between thousands."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def is_best(rows: Sequence[Row], row: Row) -> bool:
+    """Return whether no other model has a better value of the row's metric."""
+    metric = str(row["metric"])
+    values = [one["value"] for one in rows if one["metric"] == metric and _finite(one["value"])]
+    if len(values) < 2 or not _finite(row["value"]):
+        return False
+    if metric.startswith(HIGHER):
+        return bool(row["value"] >= max(values))
+    return metric.endswith(LOWER) and bool(row["value"] <= min(values))
+
+
+def headline(report: Mapping[str, Any], main: str, reference: str | None = None) -> list[str]:
+    """Return the sentences that say who wins by how much, whoever that is.
+
+    The first compares the main model with the reference, the second with the best of the others.
+    """
+    found = {str(one["reference"]): one for one in report.get("comparisons") or () if _is_auc(one, main)}
+    if not found:
+        return _without_comparison(report, main)
+    chosen = found.get(str(reference)) or next(iter(found.values()))
+    lines = [f"{verdict(chosen)} {_numbers(report, chosen)}"]
+    rivals = [one for one in found.values() if one is not chosen and _finite(one["difference"])]
+    if rivals:
+        best = min(rivals, key=lambda one: float(one["difference"]))
+        lines.append(
+            f"Best of the others: {the(str(best['reference']))}. {verdict(best)} {_numbers(report, best)}"
+        )
+    if {int(row["seeds"]) for row in report["rows"] if row["model"] == main} == {1}:
+        lines.append("One seed per model was trained: a look, not a result.")
+    return lines
+
+
+def the(model: str) -> str:
+    """Return a model's name with its article, where it has one."""
+    kind, _, rest = model.partition(" ")
+    return title(model) if kind in ("bdt", "logistic", "pykan") and not rest else f"the {title(model)}"
+
+
+def verdict(item: Row) -> str:
+    """Return who wins a comparison and by how many standard deviations."""
+    first, second, sigma = the(str(item["model"])), the(str(item["reference"])), item["sigma"]
+    if not _finite(sigma) or not _finite(item["error"]) or item["error"] <= 0:
+        text = f"{first} cannot be compared with {second}: the error of the difference is unknown."
+    elif abs(sigma) < CLEAR:
+        size = f"{abs(sigma):.1f} standard deviations"
+        text = f"{first} and {second} are not distinguishable: they differ by {size}."
+    else:
+        verb = "beats" if item["difference"] > 0 else "loses to"
+        text = f"{first} {verb} {second} by {abs(sigma):.1f} standard deviations."
+    return text[:1].upper() + text[1:]
+
+
+def difference(item: Row) -> str:
+    """Return a difference with its sign and error."""
+    text = with_error(item["difference"], item["error"])
+    return text if text.startswith(("-", "–")) else f"+{text}"
+
+
+def _numbers(report: Mapping[str, Any], item: Row) -> str:
+    """Return the two values and their difference."""
+    values = {str(row["model"]): row for row in report["rows"] if row["metric"] == item["metric"]}
+    names = [str(item[key]) for key in ("model", "reference")]
+    parts = [
+        f"{title(name)} {with_error(values[name]['value'], values[name]['error'])}"
+        for name in names
+        if name in values
+    ]
+    return f"{metric_name(str(item['metric']))}: {', '.join([*parts, f'difference {difference(item)}'])}."
+
+
+def _without_comparison(report: Mapping[str, Any], main: str) -> list[str]:
+    """Return a plain statement when there is nothing to compare with."""
+    row = next((one for one in report["rows"] if one["model"] == main), report["rows"][0])
+    name, value = the(str(row["model"])), with_error(row["value"], row["error"])
+    metric = metric_name(str(row["metric"]))
+    return [f"{name[:1].upper() + name[1:]}: {metric} {value}. Nothing to compare it with."]
+
+
+def _is_auc(item: Row, main: str) -> bool:
+    return bool(item["metric"] == "auc" and item["model"] == main)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
