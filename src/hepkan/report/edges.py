@@ -149,7 +149,7 @@ def edge_importance(model: KAN, x: Floats) -> Floats:
     return np.asarray(shares)
 
 
-@styled(9.5)
+@styled(9.5, small=True)
 def edge_panel(edges: Edges, data: Data, place: int) -> Figure:
     """All edges of one input in the first member: the three strongest named, the data's density below."""
     figure, (axes,) = panels(1, 1, *PANEL)
@@ -173,7 +173,7 @@ def edge_panel(edges: Edges, data: Data, place: int) -> Figure:
     return figure
 
 
-@styled(9.5)
+@styled(9.5, small=True)
 def ratio_panel(edges: Edges, data: Data, place: int) -> Figure:
     """The function of one input of a one-layer KAN beside the log likelihood ratio of that input alone.
 

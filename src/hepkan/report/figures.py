@@ -15,7 +15,7 @@ from hepkan.report.style import svg, title
 
 SHOWN_INPUTS = 8
 SHOWN_EDGES = 12
-MOST_EDGES = 20
+MOST_EDGES = 16
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def roc(
     return figure
 
 
-@styled(9.5)
+@styled(9.5, small=True)
 def scores(
     test: Mapping[str, Values], train: Mapping[str, Values], model: str, classes: tuple[str, str]
 ) -> Figure:
@@ -127,7 +127,7 @@ def scores(
     return figure
 
 
-@styled(9.5)
+@styled(9.5, small=True)
 def inputs(
     features: Sequence[Feature], columns: Mapping[str, Values], classes: tuple[str, str], across: int = 4
 ) -> Figure:
@@ -166,7 +166,7 @@ def decorate_density(axes: Axes, feature: Feature, edges: Values) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-@styled(9.5)
+@styled(9.5, small=True)
 def history(columns: Mapping[str, Values], model: str) -> Figure:
     """Training and validation loss of one model: the median of its seeds in a band from least to largest.
 
@@ -224,7 +224,7 @@ def calibration(columns: Mapping[str, Values], models: Sequence[str]) -> Figure:
     return figure
 
 
-@styled(9.5)
+@styled(9.5, small=True)
 def correlations(X: Values, weight: Values, features: Sequence[Feature], name: str) -> Figure:
     """Correlation matrix of the inputs of one class."""
     matrix = statistics.correlation(X, weight)
