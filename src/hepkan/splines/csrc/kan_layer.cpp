@@ -1,10 +1,11 @@
 // The Kolmogorov-Arnold layer y_o = sum_i [ base(x_i) W_io + sum_m B_m(x_i) C_imo ], forward and backward, behind a C ABI.
 //
-// The file is compiled several times, once per instruction set; the vector width follows the compiler's flags. Per event
-// and input only degree + 1 rows of C and one row of W are touched, so the cost does not grow with the grid. Work goes in
-// tiles of events and blocks of inputs that stay in the first cache: `prepare` evaluates the functions of a block,
-// `Rows` does the arithmetic along the outputs. Forward splits events over threads, backward splits inputs, so each sum is
-// always taken in the same order: results are the same bits for any number of threads.
+// The file is compiled several times, once per instruction set; the vector width follows the compiler's flags. The
+// coefficients C are first turned into polynomials per cell of the grid (`Cells`), so that per event and input only
+// degree + 1 rows of them and one row of W are touched and the cost per event does not grow with the grid. Work goes in
+// tiles of events: `survey` finds cells and base functions of one input, `Rows` does the arithmetic along the outputs.
+// Forward splits events over threads, backward splits inputs, so each sum is always taken in the same order: results
+// are the same bits for any number of threads.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include <new>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "spline.hpp"
@@ -34,8 +36,8 @@ constexpr int VECTOR_BYTES = 32, MOST_VECTORS = 4;
 #else
 constexpr int VECTOR_BYTES = 16, MOST_VECTORS = 4;
 #endif
-constexpr int TILE = 64;            // events
-constexpr int BLOCK = 4;            // inputs
+constexpr int TILE = 64;           // events evaluated at a time
+constexpr int64_t PART = 8192;     // events per partial sum of gradients, a multiple of TILE
 constexpr int LINEAR_SEARCH = 96;  // intervals up to which counting knots beats bisection
 
 template <class T, int N>
@@ -58,18 +60,33 @@ inline void store(T* p, const V& v) {
     std::memcpy(p, &v, sizeof(V));
 }
 
-// Sums neighbouring halves until four lanes are left.
-template <class T, int N>
-inline typename Vector<T, 4>::type fold(const typename Vector<T, N>::type& v) {
-    if constexpr (N == 4) {
-        return v;
-    } else if constexpr (N == 2) {
-        return typename Vector<T, 4>::type{v[0], v[1], T(0), T(0)};
+// s in every lane; subtracting zero costs nothing, adding it would (because of -0).
+template <class V, class T>
+inline V splat(T s) {
+    return s - V{};
+}
+
+// Lanes of a and b side by side in blocks of HALF: even blocks of both, or odd blocks of both.
+template <class V, class IV, int HALF, bool ODD, int... LANE>
+inline V blocks(const V& a, const V& b, std::integer_sequence<int, LANE...>) {
+    constexpr int N = sizeof...(LANE);
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (LANE / HALF % 2 * N + LANE / (2 * HALF) * 2 * HALF + LANE % HALF + ODD * HALF)...);
+#else
+    return __builtin_shuffle(a, b, IV{(LANE / HALF % 2 * N + LANE / (2 * HALF) * 2 * HALF + LANE % HALF + ODD * HALF)...});
+#endif
+}
+
+// Lane n of the result is the sum of the lanes of vectors[n * stride].
+template <class V, class IV, int N, int HALF = 1>
+inline V lane_sums(const V* vectors, int stride = 1) {
+    if constexpr (HALF == N) {
+        return vectors[0];
     } else {
-        using Half = typename Vector<T, N / 2>::type;
-        Half half[2];
-        std::memcpy(half, &v, sizeof(v));
-        return fold<T, N / 2>(half[0] + half[1]);
+        const V a = lane_sums<V, IV, N, 2 * HALF>(vectors, 2 * stride);
+        const V b = lane_sums<V, IV, N, 2 * HALF>(vectors + stride, 2 * stride);
+        constexpr std::make_integer_sequence<int, N> lanes{};
+        return blocks<V, IV, HALF, false>(a, b, lanes) + blocks<V, IV, HALF, true>(a, b, lanes);
     }
 }
 
@@ -111,7 +128,7 @@ template <class T>
 inline void base_function(int base, Wide<T> x, Wide<T>& value, Wide<T>& slope) {
     if (base == SILU) {
         constexpr T limit = Exp<T>::limit;
-        const Wide<T> zero = Wide<T>{}, bound = zero + limit;
+        const Wide<T> zero = Wide<T>{}, bound = limit - zero;
         Wide<T> z = x > bound ? bound : x;
         z = z < -bound ? -bound : z;
         const Wide<T> e = exp_within<T>(-z);
@@ -179,179 +196,177 @@ struct Matrix {
     T at(int64_t n, int64_t m) const { return data[n * row + m * column]; }
 };
 
-// Outputs are padded to whole vectors and cut into chunks of at most MOST_VECTORS vectors; within a chunk, rows of
-// base weights and coefficients of one input follow each other without gaps.
+// Outputs are padded to whole vectors and cut into chunks of at most MOST_VECTORS vectors.
 template <class T>
 struct Layout {
-    int64_t outputs, rows, vectors, chunks;
-    Layout(int64_t outputs_, int64_t rows_)
-        : outputs(outputs_), rows(rows_), vectors((outputs_ + WIDTH<T> - 1) / WIDTH<T>),
+    int64_t outputs, vectors, chunks;
+    explicit Layout(int64_t outputs_)
+        : outputs(outputs_), vectors((outputs_ + WIDTH<T> - 1) / WIDTH<T>),
           chunks((vectors + MOST_VECTORS - 1) / MOST_VECTORS) {}
-    int64_t first(int64_t chunk) const { return vectors * chunk / chunks; }
-    int64_t count(int64_t chunk) const { return first(chunk + 1) - first(chunk); }
     int64_t padded() const { return vectors * WIDTH<T>; }
-    // Calls visit(packed offset, output, number of outputs, padded number) for every chunk of the row `row` of `input`.
+    // Calls visit(number of vectors, first output, outputs, padded outputs) for every chunk.
     template <class Visit>
-    void each(int64_t inputs, int64_t input, int64_t row, const Visit& visit) const {
+    void each(const Visit& visit) const {
         for (int64_t c = 0; c < chunks; ++c) {
-            const int64_t start = first(c) * WIDTH<T>, size = count(c) * WIDTH<T>;
-            visit(start * inputs * rows + (input * rows + row) * size, start, std::min(size, outputs - start), size);
+            const int64_t first = vectors * c / chunks, count = vectors * (c + 1) / chunks - first;
+            const int64_t start = first * WIDTH<T>, size = count * WIDTH<T>;
+            visit(count, start, std::min(size, outputs - start), size);
         }
     }
 };
 
-template <class T>
-void pack(const Layout<T>& layout, int64_t inputs, const T* coef, const T* base_weight, T* packed) {
-    for (int64_t i = 0; i < inputs; ++i)
-        for (int64_t r = 0; r < layout.rows; ++r) {
-            const T* from = r == 0 ? (base_weight ? base_weight + i * layout.outputs : nullptr)
-                                   : coef + (i * (layout.rows - 1) + r - 1) * layout.outputs;
-            layout.each(inputs, i, r, [&](int64_t offset, int64_t start, int64_t size, int64_t padded) {
-                for (int64_t o = 0; o < padded; ++o) packed[offset + o] = from && o < size ? from[start + o] : T(0);
-            });
-        }
-}
+// ---- one input for a tile of events ------------------------------------------------------------------------------
 
-// Every event touches the row of the base function, so a number there that is not finite means that a NaN or an infinity
-// has met this input and output; then all coefficients get NaN, as they do when all rows are touched.
+// x of a tile, one row per input; numbers beyond `events` are 0.
+constexpr int TILE_STRIDE = TILE + 16;
 template <class T>
-void unpack(const Layout<T>& layout, int64_t inputs, int64_t begin, int64_t end, const T* packed, T* coef, T* base_weight) {
+void transpose(const Matrix<T>& x, int64_t event, int events, int64_t begin, int64_t end, T* tile) {
+    for (int e = 0; e < events; ++e)
+        for (int64_t i = begin; i < end; ++i) tile[(i - begin) * TILE_STRIDE + e] = x.at(event + e, i);
     for (int64_t i = begin; i < end; ++i)
-        layout.each(inputs, i, 0, [&](int64_t offset, int64_t start, int64_t size, int64_t padded) {
-            const T* base = packed + offset;
-            if (base_weight) std::copy_n(base, size, base_weight + i * layout.outputs + start);
-            for (int64_t r = 1; r < layout.rows; ++r) {
-                const T* row = base + r * padded;
-                T* to = coef + (i * (layout.rows - 1) + r - 1) * layout.outputs + start;
-                for (int64_t o = 0; o < size; ++o) to[o] = row[o] + (base[o] - base[o]);
-            }
-        });
+        for (int e = events; e < TILE; ++e) tile[(i - begin) * TILE_STRIDE + e] = T(0);
 }
 
-// ---- the functions of one event and input ------------------------------------------------------------------------
+template <class T>
+struct Survey {
+    typename Exp<T>::Int cell[TILE];
+    T u[TILE], base[TILE], base_slope[TILE];
+};
 
+// Cells, local coordinates and base function.
 template <class T, int K>
-struct Point {
-    T value[hepkan::lanes(K)], slope[hepkan::lanes(K)];
-    T base, base_slope;
-    typename Exp<T>::Int row;
-};
-
-template <class T>
-struct Cells {
-    typename Exp<T>::Int cell[TILE], row[TILE];
-    T x[TILE], base[TILE], base_slope[TILE];
-};
-
-// Cells, rows and base function of one input for a tile of events.
-template <class T>
-void survey(const T* table, int intervals, int base, Cells<T>& out) {
+void survey(const T* x, const T* table, int intervals, int base, Survey<T>& out) {
     using V = Wide<T>;
     using IV = WideInt<T>;
-    using Int = typename Exp<T>::Int;
-    const IV first = IV{} + static_cast<Int>(table[0]), last = IV{} + static_cast<Int>(table[1]);
-    const T* grid = table + 2;
     for (int e = 0; e < TILE; e += WIDTH<T>) {
-        const V x = load<V>(out.x + e);
+        const V at = load<V>(x + e);
         IV cell = IV{};
         if (intervals <= LINEAR_SEARCH)
-            for (int m = 0; m <= intervals; ++m) cell -= (IV)(x >= V{} + grid[m]);
+            for (int m = 0; m <= intervals; ++m) cell -= (IV)(at >= splat<V>(table[m]));
         else
-            for (int n = 0; n < WIDTH<T>; ++n) cell[n] = hepkan::locate(grid, intervals, x[n]);
-        IV row = cell - 1;
-        row = row < first ? first : row;
-        row = row > last ? last : row;
+            for (int n = 0; n < WIDTH<T>; ++n) cell[n] = hepkan::locate(table, intervals, at[n]);
         V value, slope;
-        base_function<T>(base, x, value, slope);
-        store(out.cell + e, cell), store(out.row + e, row);
+        base_function<T>(base, at, value, slope);
+        store(out.cell + e, cell);
         store(out.base + e, value), store(out.base_slope + e, slope);
+    }
+    const T* cells = table + hepkan::cells_offset(intervals);
+#pragma GCC ivdep
+    for (int e = 0; e < TILE; ++e) {
+        const auto at = out.cell[e] * hepkan::cell_numbers(K);
+        out.u[e] = (x[e] - cells[at]) * cells[at + 1];
     }
 }
 
-// Evaluates everything of `inputs` inputs (from `input`) for `events` events (from `event`).
-template <class T, int K, bool SLOPES>
-void prepare(const Matrix<T>& x, const T* tables, int intervals, int base, int64_t event, int events, int64_t input,
-             int inputs, Point<T, K>* points) {
-    constexpr int L = hepkan::lanes(K);
-    using P = typename Vector<T, L>::type;
-    const size_t size = hepkan::table_numbers(intervals, K);
-    Cells<T> tile;
-    for (int i = 0; i < inputs; ++i) {
-        const T* table = tables + static_cast<size_t>(input + i) * size;
-        const T* cells = table + hepkan::cells_offset(intervals);
-        for (int e = 0; e < events; ++e) tile.x[e] = x.at(event + e, input + i);
-        for (int e = events; e < TILE; ++e) tile.x[e] = T(0);
-        survey<T>(table, intervals, base, tile);
-        for (int e = 0; e < events; ++e) {
-            const T* cell = cells + tile.cell[e] * hepkan::cell_numbers(K);
-            const T u = (tile.x[e] - cell[0]) * cell[1];
-            P v = load<P>(cell + (K + 1) * L), d = P{};
-            for (int p = K - 1; p >= 0; --p) {
-                if (SLOPES) d = d * u + v;
-                v = v * u + load<P>(cell + (p + 1) * L);
-            }
-            Point<T, K>& point = points[e * BLOCK + i];
-            store(point.value, v);
-            point.base = tile.base[e];
-            point.row = tile.row[e];
-            if (SLOPES) store(point.slope, d * cell[1]), point.base_slope = tile.base_slope[e];
+// ---- weights of one input as polynomials, cell by cell -----------------------------------------------------------
+
+// Rows of one input and chunk: the base function's, then per cell `powers` rows. Both loops below go over the chunks,
+// with `scratch` for the intervals + K spline rows of a chunk.
+template <class T, int K>
+struct Cells {
+    using V = Wide<T>;
+    const T* cells;
+    int intervals;
+    const T* cell(int m) const { return cells + m * static_cast<size_t>(hepkan::cell_numbers(K)); }
+    int row(int m) const { return static_cast<int>(cell(m)[2]); }
+    T factor(int m, int p, int r) const { return cell(m)[(p + 1) * hepkan::lanes(K) + r]; }
+    int powers(int m) const { return m == 0 || m == intervals + 1 ? 2 : K + 1; }
+
+    // Polynomials' coefficients per output (DERIVATIVE: those of the derivative to x).
+    template <bool DERIVATIVE>
+    void expand(const T* spline, const T* base, int64_t outputs, int64_t size, int64_t stride, T* scratch, T* packed) const {
+        constexpr int FIRST = DERIVATIVE ? 1 : 0, POWERS = K + 1 - FIRST;
+        for (int64_t o = 0; o < size; ++o) packed[o] = base && o < outputs ? base[o] : T(0);
+        for (int m = 0; m < intervals + K; ++m) {
+            std::copy_n(spline + m * stride, outputs, scratch + m * size);
+            std::fill_n(scratch + m * size + outputs, size - outputs, T(0));
         }
+        for (int m = 0; m < intervals + 2; ++m)
+            for (int64_t o = 0; o < size; o += WIDTH<T>) {
+                V rows[K + 1];
+                for (int r = 0; r <= K; ++r) rows[r] = load<V>(scratch + (row(m) + r) * size + o);
+                for (int p = FIRST; p <= K; ++p) {
+                    V sum = factor(m, p, 0) * rows[0];
+                    for (int r = 1; r <= K; ++r) sum += factor(m, p, r) * rows[r];
+                    store(packed + (1 + m * POWERS + p - FIRST) * size + o, DERIVATIVE ? sum * (T(p) * cell(m)[1]) : sum);
+                }
+            }
     }
-}
+
+    // Adds to the coefficients' gradient what the moments sum_events u^p dy say.
+    void collect(const T* moments, int64_t outputs, int64_t size, int64_t stride, T* scratch, T* spline, T* base) const {
+        std::fill_n(scratch, (intervals + K) * size, T(0));
+        for (int m = 0; m < intervals + 2; ++m)
+            for (int64_t o = 0; o < size; o += WIDTH<T>)
+                for (int r = 0; r <= K; ++r) {
+                    T* to = scratch + (row(m) + r) * size + o;
+                    V sum = load<V>(to);
+                    for (int p = 0; p < powers(m); ++p)
+                        sum += factor(m, p, r) * load<V>(moments + (1 + m * (K + 1) + p) * size + o);
+                    store(to, sum);
+                }
+        // Every event touches the row of the base function, so a number there that is not finite means that a NaN or an
+        // infinity has met this input and output; then all coefficients get NaN, as they do when all rows are touched.
+        for (int m = 0; m < intervals + K; ++m)
+            for (int64_t o = 0; o < outputs; ++o) spline[m * stride + o] += scratch[m * size + o] + (moments[o] - moments[o]);
+        for (int64_t o = 0; base && o < outputs; ++o) base[o] += moments[o];
+    }
+};
 
 // ---- arithmetic along the outputs, N vectors at a time -----------------------------------------------------------
 
 template <class T, int K, int N>
 struct Rows {
     using V = Wide<T>;
-    static constexpr int SIZE = N * WIDTH<T>;
+    static constexpr int W = WIDTH<T>, SIZE = N * W;
 
-    static void forward(const Point<T, K>* points, int events, int inputs, int64_t rows, const T* weights, T* y) {
-        for (int e = 0; e < events; ++e, points += BLOCK, y += SIZE) {
-            V sum[N];
-            for (int n = 0; n < N; ++n) sum[n] = load<V>(y + n * WIDTH<T>);
-            for (int i = 0; i < inputs; ++i) {
-                const Point<T, K>& p = points[i];
-                const T* base = weights + i * rows * SIZE;
-                const T* row = base + (p.row + 1) * SIZE;
-                for (int n = 0; n < N; ++n) sum[n] += p.base * load<V>(base + n * WIDTH<T>);
-                for (int r = 0; r <= K; ++r)
-                    for (int n = 0; n < N; ++n) sum[n] += p.value[r] * load<V>(row + r * SIZE + n * WIDTH<T>);
-            }
-            for (int n = 0; n < N; ++n) store(y + n * WIDTH<T>, sum[n]);
-        }
-    }
-
-    template <bool X, bool W>
-    static void backward(const Point<T, K>* points, int events, int inputs, int64_t rows, const T* weights,
-                         const T* upstream, T* partial, T* gradient) {
-        for (int e = 0; e < events; ++e, points += BLOCK, partial += BLOCK * 4, upstream += SIZE) {
-            V g[N];
-            for (int n = 0; n < N; ++n) g[n] = load<V>(upstream + n * WIDTH<T>);
-            for (int i = 0; i < inputs; ++i) {
-                const Point<T, K>& p = points[i];
-                const int64_t base = i * rows * SIZE, row = base + (p.row + 1) * SIZE;
-                if constexpr (W) {
-                    accumulate(gradient + base, p.base, g);
-                    for (int r = 0; r <= K; ++r) accumulate(gradient + row + r * SIZE, p.value[r], g);
-                }
-                if constexpr (X) {
-                    V total = V{};
-                    for (int n = 0; n < N; ++n) {
-                        V slope = p.base_slope * load<V>(weights + base + n * WIDTH<T>);
-                        for (int r = 0; r <= K; ++r)
-                            slope += p.slope[r] * load<V>(weights + row + r * SIZE + n * WIDTH<T>);
-                        total += slope * g[n];
-                    }
-                    using Four = typename Vector<T, 4>::type;
-                    store(partial + i * 4, load<Four>(partial + i * 4) + fold<T, WIDTH<T>>(total));
-                }
+    static void forward(const Survey<T>& s, int events, const T* weights, T* y) {
+        V base[N];
+        for (int n = 0; n < N; ++n) base[n] = load<V>(weights + n * W);
+        for (int e = 0; e < events; ++e, y += SIZE) {
+            const T* a = weights + (1 + s.cell[e] * (K + 1)) * SIZE;
+            const V u = splat<V>(s.u[e]), b = splat<V>(s.base[e]);
+            for (int n = 0; n < N; ++n) {
+                V v = load<V>(a + K * SIZE + n * W);
+                for (int p = K - 1; p > 0; --p) v = v * u + load<V>(a + p * SIZE + n * W);
+                store(y + n * W, v * u + (b * base[n] + load<V>(y + n * W) + load<V>(a + n * W)));
             }
         }
     }
 
-    static void accumulate(T* to, T factor, const V (&g)[N]) {
-        for (int n = 0; n < N; ++n) store(to + n * WIDTH<T>, load<V>(to + n * WIDTH<T>) + factor * g[n]);
+    // MOMENTS: adds base(x) dy and u^p dy to their rows. SLOPES: sums dy times the slopes, one vector per event.
+    template <bool SLOPES, bool MOMENTS>
+    static void backward(const Survey<T>& s, int events, const T* derivatives, const T* dy, T* sums, T* moments) {
+        V base[N], moment[N];
+        for (int n = 0; n < N; ++n) {
+            if (SLOPES) base[n] = load<V>(derivatives + n * W);
+            if (MOMENTS) moment[n] = load<V>(moments + n * W);
+        }
+        for (int e = 0; e < events; ++e, dy += SIZE, sums += W) {
+            V g[N], power = splat<V>(s.u[e]);
+            for (int n = 0; n < N; ++n) g[n] = load<V>(dy + n * W);
+            if constexpr (SLOPES) {
+                const T* d = derivatives + (1 + s.cell[e] * K) * SIZE;
+                const V u = power, b = splat<V>(s.base_slope[e]);
+                V total = V{};
+                for (int n = 0; n < N; ++n) {
+                    V v = load<V>(d + (K - 1) * SIZE + n * W);
+                    for (int p = K - 2; p >= 0; --p) v = v * u + load<V>(d + p * SIZE + n * W);
+                    total += (v + b * base[n]) * g[n];
+                }
+                store(sums, load<V>(sums) + total);
+            }
+            if constexpr (MOMENTS) {
+                T* to = moments + (1 + s.cell[e] * (K + 1)) * SIZE;
+                const V u = power, b = splat<V>(s.base[e]);
+                for (int n = 0; n < N; ++n) moment[n] += b * g[n], store(to + n * W, load<V>(to + n * W) + g[n]);
+                for (int p = 1; p <= K; ++p, power *= u)
+                    for (int n = 0; n < N; ++n)
+                        store(to + p * SIZE + n * W, load<V>(to + p * SIZE + n * W) + power * g[n]);
+            }
+        }
+        if (MOMENTS)
+            for (int n = 0; n < N; ++n) store(moments + n * W, moment[n]);
     }
 };
 
@@ -374,98 +389,126 @@ struct Problem {
 };
 
 template <class T, int K>
+Cells<T, K> cells_of(const Problem<T>& q, int64_t input) {
+    const size_t size = hepkan::table_numbers(q.intervals, K);
+    return {q.tables + static_cast<size_t>(input) * size + hepkan::cells_offset(q.intervals), q.intervals};
+}
+
+template <class T, int K>
+void survey_of(const Problem<T>& q, const T* x, int64_t input, Survey<T>& out) {
+    survey<T, K>(x, q.tables + static_cast<size_t>(input) * hepkan::table_numbers(q.intervals, K), q.intervals, q.base, out);
+}
+
+// Polynomials of inputs begin .. end - 1: per chunk, per input, `rows` rows.
+template <class T, int K, bool DERIVATIVE>
+void expand(const Problem<T>& q, const Layout<T>& layout, int64_t begin, int64_t end, int64_t rows, T* packed) {
+    Buffer<T> scratch(static_cast<size_t>((q.intervals + K) * MOST_VECTORS * WIDTH<T>));
+    for (int64_t input = begin; input < end; ++input)
+        layout.each([&](int64_t, int64_t start, int64_t outputs, int64_t size) {
+            const T* spline = q.coef + input * (q.intervals + K) * q.outputs + start;
+            const T* base = q.base_weight ? q.base_weight + input * q.outputs + start : nullptr;
+            cells_of<T, K>(q, input).template expand<DERIVATIVE>(
+                spline, base, outputs, size, q.outputs, scratch, packed + (start * (end - begin) + (input - begin) * size) * rows);
+        });
+}
+
+template <class T, int K>
 int forward(const Problem<T>& q, T* y) {
-    const Layout<T> layout(q.outputs, q.intervals + K + 1);
-    Buffer<T> weights(static_cast<size_t>(q.inputs * layout.rows * layout.padded()));
-    pack(layout, q.inputs, q.coef, q.base_weight, static_cast<T*>(weights));
+    const Layout<T> layout(q.outputs);
+    const int64_t rows = 1 + static_cast<int64_t>(q.intervals + 2) * (K + 1);
+    Buffer<T> weights(static_cast<size_t>(q.inputs * rows * layout.padded()));
     const T* packed = weights;
+    expand<T, K, false>(q, layout, 0, q.inputs, rows, static_cast<T*>(weights));
     return split((q.events + TILE - 1) / TILE, q.threads, [&](int64_t begin, int64_t end) {
-        Buffer<Point<T, K>> points(TILE * BLOCK);
-        Buffer<T> sums(static_cast<size_t>(TILE * layout.padded()));
+        Buffer<T> sums(static_cast<size_t>(TILE * layout.padded())), x(static_cast<size_t>(TILE_STRIDE * q.inputs));
+        Survey<T> s;
         for (int64_t event = begin * TILE; event < std::min(end * TILE, q.events); event += TILE) {
             const int events = static_cast<int>(std::min<int64_t>(TILE, q.events - event));
             std::fill_n(static_cast<T*>(sums), TILE * layout.padded(), T(0));
-            for (int64_t input = 0; input < q.inputs; input += BLOCK) {
-                const int inputs = static_cast<int>(std::min<int64_t>(BLOCK, q.inputs - input));
-                prepare<T, K, false>(q.x, q.tables, q.intervals, q.base, event, events, input, inputs, points);
-                for (int64_t c = 0; c < layout.chunks; ++c) {
-                    const int64_t start = layout.first(c) * WIDTH<T>, size = layout.count(c) * WIDTH<T>;
-                    with_count(layout.count(c), [&](auto count) {
-                        Rows<T, K, count>::forward(points, events, inputs, layout.rows,
-                                                   packed + (start * q.inputs + input * size) * layout.rows,
-                                                   sums + start * TILE);
-                    });
-                }
+            transpose(q.x, event, events, 0, q.inputs, static_cast<T*>(x));
+            for (int64_t input = 0; input < q.inputs; ++input) {
+                survey_of<T, K>(q, x + input * TILE_STRIDE, input, s);
+                layout.each([&](int64_t count, int64_t start, int64_t, int64_t size) {
+                    const T* from = packed + (start * q.inputs + input * size) * rows;
+                    with_count(count, [&](auto n) { Rows<T, K, n>::forward(s, events, from, sums + start * TILE); });
+                });
             }
-            for (int e = 0; e < events; ++e)
-                for (int64_t c = 0; c < layout.chunks; ++c) {
-                    const int64_t start = layout.first(c) * WIDTH<T>, size = layout.count(c) * WIDTH<T>;
-                    std::memcpy(y + (event + e) * q.outputs + start, sums + start * TILE + e * size,
-                                static_cast<size_t>(std::min(size, q.outputs - start)) * sizeof(T));
-                }
+            layout.each([&](int64_t, int64_t start, int64_t outputs, int64_t size) {
+                for (int e = 0; e < events; ++e)
+                    std::copy_n(sums + start * TILE + e * size, outputs, y + (event + e) * q.outputs + start);
+            });
         }
     });
 }
 
 template <class T>
-void pad_upstream(const Layout<T>& layout, const Matrix<T>& upstream, int64_t event, int events, T* padded) {
-    for (int64_t c = 0; c < layout.chunks; ++c) {
-        const int64_t start = layout.first(c) * WIDTH<T>, size = layout.count(c) * WIDTH<T>;
+void pad(const Layout<T>& layout, const Matrix<T>& dy, int64_t event, int events, T* padded) {
+    layout.each([&](int64_t, int64_t start, int64_t outputs, int64_t size) {
         for (int e = 0; e < events; ++e)
             for (int64_t o = 0; o < size; ++o)
-                padded[start * TILE + e * size + o] = start + o < layout.outputs ? upstream.at(event + e, start + o) : T(0);
+                padded[start * TILE + e * size + o] = o < outputs ? dy.at(event + e, start + o) : T(0);
+    });
+}
+
+// Backward of inputs begin .. end - 1; they belong to one thread, which alone writes their gradients. Moments are taken
+// over parts of the events, so that rounding does not grow with their number.
+template <class T, int K, bool X, bool W>
+void backward_inputs(const Problem<T>& q, const Matrix<T>& dy, int64_t begin, int64_t end, T* dx, T* dcoef, T* dbase) {
+    const Layout<T> layout(q.outputs);
+    const int64_t cells = q.intervals + 2, slope_rows = 1 + cells * K, moment_rows = 1 + cells * (K + 1), inputs = end - begin;
+    Buffer<T> derivatives(static_cast<size_t>(X ? inputs * slope_rows * layout.padded() : 0));
+    const size_t numbers = static_cast<size_t>(W ? inputs * moment_rows * layout.padded() : 0);
+    Buffer<T> moments(numbers), padded(static_cast<size_t>(TILE * layout.padded())), sums(TILE * WIDTH<T>);
+    Buffer<T> x(static_cast<size_t>(TILE_STRIDE * inputs));
+    Buffer<T> scratch(static_cast<size_t>((q.intervals + K) * MOST_VECTORS * WIDTH<T>));
+    if (X) expand<T, K, true>(q, layout, begin, end, slope_rows, static_cast<T*>(derivatives));
+    if (W) std::fill_n(dcoef + begin * (q.intervals + K) * q.outputs, inputs * (q.intervals + K) * q.outputs, T(0));
+    if (W && dbase) std::fill_n(dbase + begin * q.outputs, inputs * q.outputs, T(0));
+    Survey<T> s;
+    for (int64_t part = 0; part < q.events; part += PART) {
+        std::fill_n(static_cast<T*>(moments), numbers, T(0));
+        for (int64_t event = part; event < std::min(part + PART, q.events); event += TILE) {
+            const int events = static_cast<int>(std::min<int64_t>(TILE, q.events - event));
+            pad(layout, dy, event, events, static_cast<T*>(padded));
+            transpose(q.x, event, events, begin, end, static_cast<T*>(x));
+            for (int64_t input = begin; input < end; ++input) {
+                survey_of<T, K>(q, x + (input - begin) * TILE_STRIDE, input, s);
+                if (X) std::fill_n(static_cast<T*>(sums), TILE * WIDTH<T>, T(0));
+                layout.each([&](int64_t count, int64_t start, int64_t, int64_t size) {
+                    const int64_t place = start * inputs + (input - begin) * size;
+                    with_count(count, [&](auto n) {
+                        Rows<T, K, n>::template backward<X, W>(s, events, derivatives + place * slope_rows,
+                                                               padded + start * TILE, sums, moments + place * moment_rows);
+                    });
+                });
+                for (int e = 0; X && e < events; e += WIDTH<T>) {
+                    const auto total = lane_sums<Wide<T>, WideInt<T>, WIDTH<T>>(reinterpret_cast<Wide<T>*>(sums + e * WIDTH<T>));
+                    for (int n = 0; n < std::min(WIDTH<T>, events - e); ++n) dx[(event + e + n) * q.inputs + input] = total[n];
+                }
+            }
+        }
+        for (int64_t input = begin; W && input < end; ++input)
+            layout.each([&](int64_t, int64_t start, int64_t outputs, int64_t size) {
+                cells_of<T, K>(q, input).collect(moments + (start * inputs + (input - begin) * size) * moment_rows, outputs,
+                                                 size, q.outputs, scratch,
+                                                 dcoef + input * (q.intervals + K) * q.outputs + start,
+                                                 dbase ? dbase + input * q.outputs + start : nullptr);
+            });
     }
 }
 
 template <class T, int K, bool X, bool W>
-int backward(const Problem<T>& q, const Matrix<T>& upstream, T* dx, T* dcoef, T* dbase) {
-    const Layout<T> layout(q.outputs, q.intervals + K + 1);
-    const int64_t row_numbers = layout.rows * layout.padded();
-    Buffer<T> weights(static_cast<size_t>(X ? q.inputs * row_numbers : 0));
-    if (X) pack(layout, q.inputs, q.coef, q.base_weight, static_cast<T*>(weights));
-    Buffer<T> gradients(static_cast<size_t>(W ? q.inputs * row_numbers : 0));
-    const T* packed = weights;
-    T* gradient = gradients;
+int backward(const Problem<T>& q, const Matrix<T>& dy, T* dx, T* dcoef, T* dbase) {
     return split(q.inputs, q.threads, [&](int64_t begin, int64_t end) {
-        Buffer<Point<T, K>> points(TILE * BLOCK);
-        Buffer<T> padded(static_cast<size_t>(TILE * layout.padded())), partial(TILE * BLOCK * 4);
-        if (W)
-            for (int64_t c = 0; c < layout.chunks; ++c) {
-                const int64_t start = layout.first(c) * WIDTH<T>, size = layout.count(c) * WIDTH<T>;
-                std::fill_n(gradient + (start * q.inputs + begin * size) * layout.rows, (end - begin) * size * layout.rows, T(0));
-            }
-        for (int64_t event = 0; event < q.events; event += TILE) {
-            const int events = static_cast<int>(std::min<int64_t>(TILE, q.events - event));
-            pad_upstream(layout, upstream, event, events, static_cast<T*>(padded));
-            for (int64_t input = begin; input < end; input += BLOCK) {
-                const int inputs = static_cast<int>(std::min<int64_t>(BLOCK, end - input));
-                prepare<T, K, X>(q.x, q.tables, q.intervals, q.base, event, events, input, inputs, points);
-                if (X) std::fill_n(static_cast<T*>(partial), TILE * BLOCK * 4, T(0));
-                for (int64_t c = 0; c < layout.chunks; ++c) {
-                    const int64_t start = layout.first(c) * WIDTH<T>, size = layout.count(c) * WIDTH<T>;
-                    const int64_t offset = (start * q.inputs + input * size) * layout.rows;
-                    with_count(layout.count(c), [&](auto count) {
-                        Rows<T, K, count>::template backward<X, W>(points, events, inputs, layout.rows, packed + offset,
-                                                                   padded + start * TILE, partial, gradient + offset);
-                    });
-                }
-                if (X)
-                    for (int e = 0; e < events; ++e)
-                        for (int i = 0; i < inputs; ++i) {
-                            const T* p = partial + (e * BLOCK + i) * 4;
-                            dx[(event + e) * q.inputs + input + i] = (p[0] + p[1]) + (p[2] + p[3]);
-                        }
-            }
-        }
-        if (W) unpack(layout, q.inputs, begin, end, gradient, dcoef, dbase);
+        backward_inputs<T, K, X, W>(q, dy, begin, end, dx, dcoef, dbase);
     });
 }
 
 template <class T, int K>
-int backward_choice(const Problem<T>& q, const Matrix<T>& upstream, T* dx, T* dcoef, T* dbase) {
-    if (dx && dcoef) return backward<T, K, true, true>(q, upstream, dx, dcoef, dbase);
-    if (dx) return backward<T, K, true, false>(q, upstream, dx, dcoef, dbase);
-    return dcoef ? backward<T, K, false, true>(q, upstream, dx, dcoef, dbase) : 0;
+int backward_choice(const Problem<T>& q, const Matrix<T>& dy, T* dx, T* dcoef, T* dbase) {
+    if (dx && dcoef) return backward<T, K, true, true>(q, dy, dx, dcoef, dbase);
+    if (dx) return backward<T, K, true, false>(q, dy, dx, dcoef, dbase);
+    return dcoef ? backward<T, K, false, true>(q, dy, dx, dcoef, dbase) : 0;
 }
 
 // Calls act with the degree as a compile-time number; 0 fine, 1 out of memory, 2 a degree that is not built.

@@ -3,8 +3,8 @@
 // A spline with `intervals` intervals and degree K has knots t[0 .. intervals + 2K]; its grid is t[K] .. t[K + intervals].
 // Every real x lies in one cell: cell 0 is the left outside, cell m (1 .. intervals) is [t[K+m-1], t[K+m]), cell
 // intervals + 1 is the right outside with the right edge. In each cell the K+1 functions that may differ from zero are
-// polynomials of u = (x - origin) * scale; outside the grid they are the tangents at the edge, so one evaluation rule
-// serves everywhere. The local origin keeps float32 accurate next to the knots and far from zero.
+// polynomials of u = (x - origin) * scale, |u| <= 1/2; outside the grid they are the tangents at the edge, so one
+// evaluation rule serves everywhere. The local origin keeps float32 accurate next to the knots and far from zero.
 #ifndef HEPKAN_SPLINE_HPP
 #define HEPKAN_SPLINE_HPP
 
@@ -16,8 +16,8 @@ namespace hepkan {
 constexpr int lanes(int degree) { return degree <= 3 ? 4 : 8; }
 constexpr int cell_numbers(int degree) { return lanes(degree) * (degree + 2); }
 
-// Numbers in the table of one input: first row, last row, the grid's knots, padding, the cells.
-inline std::size_t cells_offset(int intervals) { return (static_cast<std::size_t>(intervals) + 3 + 7) / 8 * 8; }
+// Numbers in the table of one input: the grid's knots, padding, the cells.
+inline std::size_t cells_offset(int intervals) { return (static_cast<std::size_t>(intervals) + 1 + 7) / 8 * 8; }
 inline std::size_t table_numbers(int intervals, int degree) {
     return cells_offset(intervals) + (static_cast<std::size_t>(intervals) + 2) * cell_numbers(degree);
 }
@@ -36,10 +36,10 @@ inline int locate(const T* grid, int intervals, T x) {
     return cell;
 }
 
-// Coefficients c[power][function] of the K+1 functions on [t[0], t[1]) in u = (x - t[0]) / (t[1] - t[0]): the Cox-de Boor
-// recursion carried out on polynomials. Every denominator contains the (non-empty) interval.
+// Coefficients c[power][function] of the K+1 functions on [t[0], t[1]) in u = (x - origin) / (t[1] - t[0]): the
+// Cox-de Boor recursion carried out on polynomials. Every denominator contains the (non-empty) interval.
 template <int K>
-inline void cell_polynomials(const double* t, double (&c)[K + 1][K + 1]) {
+inline void cell_polynomials(const double* t, double origin, double (&c)[K + 1][K + 1]) {
     for (auto& row : c)
         for (double& number : row) number = 0.0;
     const double width = t[1] - t[0];
@@ -52,12 +52,22 @@ inline void cell_polynomials(const double* t, double (&c)[K + 1][K + 1]) {
             for (int p = 0; p <= K; ++p) scaled[p] = c[p][r] / (upper - lower);
             for (int p = 0; p <= K; ++p) {
                 const double below = p > 0 ? scaled[p - 1] * width : 0.0;
-                c[p][r] = carried[p] + (upper - t[0]) * scaled[p] - below;
-                next[p] = (t[0] - lower) * scaled[p] + below;
+                c[p][r] = carried[p] + (upper - origin) * scaled[p] - below;
+                next[p] = (origin - lower) * scaled[p] + below;
             }
             for (int p = 0; p <= K; ++p) carried[p] = next[p];
         }
         for (int p = 0; p <= K; ++p) c[p][s] = carried[p];
+    }
+}
+
+// The tangent of polynomials c at u, as polynomials of (x - its place).
+template <int K>
+inline void tangent(const double (&c)[K + 1][K + 1], double u, double width, double (&line)[K + 1][K + 1]) {
+    for (int r = 0; r <= K; ++r) {
+        double v = c[K][r], d = 0.0;
+        for (int p = K - 1; p >= 0; --p) d = d * u + v, v = v * u + c[p][r];
+        line[0][r] = v, line[1][r] = d / width;
     }
 }
 
@@ -82,25 +92,22 @@ inline void fill_table(const T* knots, int intervals, T* table) {
         for (int n = 0; n < 2 * K; ++n) t[n] = knots[m + 1 + n];
         const double width = t[K] - t[K - 1];
         T* cell = cells + (m + 1) * static_cast<std::size_t>(cell_numbers(K));
-        const double zero[K + 1][K + 1] = {};
         if (!(width > 0)) {
+            const double zero[K + 1][K + 1] = {};
             store_cell<K>(cell, t[K - 1], 0.0, m, zero);
             continue;
         }
-        cell_polynomials<K>(t + K - 1, c);
-        store_cell<K>(cell, t[K - 1], 1.0 / width, m, c);
-        for (int r = 0; r <= K; ++r) {
-            if (first < 0) left[0][r] = c[0][r], left[1][r] = c[1][r] / width;
-            right[0][r] = right[1][r] = 0.0;
-            for (int p = 0; p <= K; ++p) right[0][r] += c[p][r], right[1][r] += p * c[p][r] / width;
-        }
+        const double origin = T(t[K - 1] + 0.5 * width);
+        cell_polynomials<K>(t + K - 1, origin, c);
+        store_cell<K>(cell, origin, 1.0 / width, m, c);
+        if (first < 0) tangent<K>(c, (t[K - 1] - origin) / width, width, left);
+        tangent<K>(c, (t[K] - origin) / width, width, right);
         if (first < 0) first = m;
         last = m;
     }
     if (first < 0) first = last = 0;
-    table[0] = T(first), table[1] = T(last);
-    for (int m = 0; m <= intervals; ++m) table[2 + m] = knots[K + m];
-    for (std::size_t n = 3 + static_cast<std::size_t>(intervals); n < cells_offset(intervals); ++n) table[n] = T(0);
+    for (int m = 0; m <= intervals; ++m) table[m] = knots[K + m];
+    for (std::size_t n = static_cast<std::size_t>(intervals) + 1; n < cells_offset(intervals); ++n) table[n] = T(0);
     store_cell<K>(cells, double(knots[K]), 1.0, first, left);
     store_cell<K>(cells + (intervals + 1) * static_cast<std::size_t>(cell_numbers(K)), double(knots[K + intervals]), 1.0,
                   last, right);
@@ -110,7 +117,7 @@ inline void fill_table(const T* knots, int intervals, T* table) {
 template <int K, class T>
 inline int local_basis(const T* table, int intervals, T x, T* value, T* slope) {
     constexpr int L = lanes(K);
-    const int index = locate(table + 2, intervals, x);
+    const int index = locate(table, intervals, x);
     const T* cell = table + cells_offset(intervals) + index * static_cast<std::size_t>(cell_numbers(K));
     const T u = (x - cell[0]) * cell[1];
     for (int r = 0; r <= K; ++r) {
