@@ -9,9 +9,9 @@ from hepkan.studies.card import Card, build_card, check_runnable, check_settings
 from hepkan.studies.options import load_card, parse_override, parse_values
 
 KNOWN = {
-    "kan": ("hidden", "grid", "degree", "epochs"),
-    "gam": ("grid", "epochs"),
-    "mlp": ("hidden", "epochs"),
+    "kan": ("hidden", "grid", "degree", "optimizer", "epochs"),
+    "gam": ("grid", "optimizer", "epochs"),
+    "mlp": ("hidden", "optimizer", "epochs"),
     "bdt": ("leaves",),
     "logistic": ("penalty",),
 }

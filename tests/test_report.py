@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 import yaml
 
-from hepkan.errors import DataError, UsageError
 from hepkan.metrics import evaluate, roc_curve
 from hepkan.model_io import save
 from hepkan.nn import KAN, MLP
-from hepkan.report import edges, plots, statistics, words
-from hepkan.report.html import write_comparison, write_page
-from hepkan.report.reading import Feature, read_run
-from hepkan.report.style import axis_label, svg
 
 FEATURES = [
     {"name": "w_mt", "unit": "GeV", "label": "$m_T(W)$"},
@@ -109,6 +102,7 @@ def build_run(
     card = {"task": "classification", "question": "Is <it> so?", "title": "A study", "reference": "mlp"}
     (folder / "card.yaml").write_text(yaml.safe_dump({**card, "model": {"kind": "kan"}, "seeds": 2}))
     error = difference / sigma if sigma else 0.0
+    pair = {"model": "kan", "metric": "auc"}
     report = {
         "task": "multijet",
         "version": "0.1.0",
@@ -130,8 +124,8 @@ def build_run(
         "luminosity_fb": 138.0,
         "rows": results,
         "comparisons": [
-            {"model": "kan", "reference": "mlp", "metric": "auc", "difference": difference, "error": error, "sigma": sigma},
-            {"model": "kan", "reference": "bdt", "metric": "auc", "difference": -0.01, "error": 0.002, "sigma": -5.0},
+            {**pair, "reference": "mlp", "difference": difference, "error": error, "sigma": sigma},
+            {**pair, "reference": "bdt", "difference": -0.01, "error": 0.002, "sigma": -5.0},
         ],
         "roc": roc,
         "features": FEATURES,

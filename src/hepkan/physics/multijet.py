@@ -177,7 +177,7 @@ def _is_lepton_candidate(particle: Any) -> bool:
     if flavour not in (11, 13) or not particle.isFinal():
         return False
     threshold = ELECTRON_PT if flavour == 11 else MUON_PT
-    return particle.pT() > threshold and abs(particle.eta()) < LEPTON_ETA
+    return bool(particle.pT() > threshold and abs(particle.eta()) < LEPTON_ETA)
 
 
 def _decayed(event: Any, last: list[int], parent: int, factor: float, pthat: float) -> Decayed:

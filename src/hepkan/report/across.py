@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from hepkan.report.statistics import Values
-from hepkan.report.style import FAINT, INK, PALETTE, panels, styled, title
+from hepkan.report.style import FAINT, INK, PALETTE, panels, round_ticks, styled, title
 from hepkan.report.words import metric_name
 
 
@@ -44,7 +43,7 @@ def side_by_side(runs: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -
     axes.tick_params(axis="y", which="both", length=0)
     axes.minorticks_off()
     axes.set(ylim=(len(models) - 0.5, -0.5), xlabel=metric_name(metric))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(round_ticks())
     axes.grid(axis="y", color="#e4e6ea", linewidth=0.8)
     figure.legend(loc="upper right", bbox_to_anchor=(0.97, 1.0), borderaxespad=0.2)
     return figure

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hepkan.errors import DataError
@@ -24,7 +23,9 @@ from hepkan.report.style import (
     SIGNAL,
     axis_label,
     colour,
+    legend_above,
     panels,
+    round_ticks,
     styled,
     title,
 )
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 POINTS = 121
 EVENTS = 4000
-PANEL = (3.3, 2.6)
+PANEL = (3.0, 2.3)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Edges:
     Attributes:
         x: raw values at which they are known, `(points, features)`.
         phi: the functions of each member, `(members, points, features, nodes)`.
-        importance: share of each edge in the output's variation, `(members, features, nodes)`, adding up to 1.
+        importance: share of each edge in the output, `(members, features, nodes)`, adding up to 1.
         layers: number of layers of the network.
     """
 
@@ -163,13 +164,11 @@ def edge_panel(edges: Edges, data: Data, place: int) -> Figure:
             "color": (INK, PALETTE[3], PALETTE[6])[rank],
             "linestyle": ("-", "--", "-.")[rank],
         }
-        text = f"node {node + 1}: {100 * strength[node]:.1f} %"
+        text = f"{node + 1}: {100 * strength[node]:.1f} %"
         axes.plot(edges.x[:, place], edges.phi[0, :, place, node], label=text, **style)
     _finish(axes, edges, data, place)
     axes.set_ylabel(r"$\phi(x)$, centred", fontsize=8.5)
-    axes.legend(
-        loc="upper center", ncols=3, fontsize=6.5, handlelength=1.4, columnspacing=0.8, borderaxespad=0.2
-    )
+    legend_above(axes, 3)
     return figure
 
 
@@ -189,8 +188,8 @@ def ratio_panel(edges: Edges, data: Data, place: int) -> Figure:
     mean = phi.mean(axis=0)
     if len(phi) > 1:
         deviation = phi.std(axis=0, ddof=1)
-        axes.fill_between(x, mean - deviation, mean + deviation, color=colour("gam"), alpha=0.3, linewidth=0)
-    axes.plot(x, mean, color=INK, label=r"learned $\phi(x)$")
+        axes.fill_between(x, mean - deviation, mean + deviation, color=INK, alpha=0.25, linewidth=0)
+    axes.plot(x, mean, color=INK, label=r"learned")
     centres, ratio, error = likelihood_ratio(data, place)
     axes.errorbar(
         centres,
@@ -204,9 +203,7 @@ def ratio_panel(edges: Edges, data: Data, place: int) -> Figure:
     )
     _finish(axes, edges, data, place)
     axes.set_ylabel("log odds, centred", fontsize=8.5)
-    axes.legend(
-        loc="upper center", ncols=2, fontsize=6.5, handlelength=1.4, columnspacing=0.8, borderaxespad=0.2
-    )
+    legend_above(axes, 2)
     return figure
 
 
@@ -249,7 +246,6 @@ def importance(models: Mapping[str, Edges], features: Sequence[Feature], most: i
         )
     axes.set_yticks(range(len(order)), [axis_label(features[i].label, "", features[i].name) for i in order])
     axes.tick_params(axis="y", which="both", length=0)
-    axes.yaxis.set_minor_locator(MaxNLocator(1))
     axes.minorticks_off()
     axes.set(ylim=(len(order) - 0.5, -0.5), xlabel="share of the variation [%]")
     axes.set_xlim(left=0)
@@ -262,7 +258,7 @@ def _finish(axes: Axes, edges: Edges, data: Data, place: int) -> None:
     """Give room to legend and density, draw the density, label the x axis."""
     low, high = axes.dataLim.y0, axes.dataLim.y1
     height = max(high - low, 1e-3)
-    axes.set_ylim(low - 0.35 * height, high + 0.22 * height)
+    axes.set_ylim(low - 0.35 * height, high + 0.06 * height)
     axes.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
     values = data.X[:, place]
     bins = statistics.edges(values, data.weight)
@@ -283,8 +279,8 @@ def _finish(axes: Axes, edges: Edges, data: Data, place: int) -> None:
     feature = data.features[place]
     axes.set_xlim(min(bins[0], edges.x[0, place]), max(bins[-1], edges.x[-1, place]))
     axes.set_xlabel(axis_label(feature.label, feature.unit, feature.name))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(round_ticks())
+    axes.yaxis.set_major_locator(round_ticks())
 
 
 def _grid(values: Floats, weight: Floats) -> Floats:

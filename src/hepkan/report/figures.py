@@ -92,11 +92,11 @@ def edge_section(model: str, found: Edges, data: Data) -> Section:
         alt = f"Functions that the first layer of the {name} applies to {feature} ({share})."
         pictures.append(_plot(f"edges-{model}-{feature}", edges.edge_panel(found, data, place), alt))
     text = (
-        "Every edge of the first layer is a function of one input. One panel per input, by importance; in each, "
-        "every line is one edge to a node (first seed), the three strongest named with their share in the "
-        f"variation of the output. Below: the data, {data.classes[1]} filled and {data.classes[0]} as a line. "
-        "Nodes of different seeds do not correspond, so there is no band over seeds here; the shares per input "
-        "have one."
+        "Every edge of the first layer is a function of one input. One panel per input, by importance; in "
+        "each, every line is one edge to a node (first seed), the three strongest with their node and "
+        f"share in the variation of the output. Below: the data, {data.classes[1]} filled and "
+        f"{data.classes[0]} as a line. Nodes of different seeds do not correspond, so there is no band "
+        "over seeds here; the shares per input have one."
     )
     return _folded(
         Section(f"edges-{model}", f"What the {name} learned: its first layer", text, pictures), SHOWN_EDGES
@@ -111,12 +111,13 @@ def ratio_section(model: str, found: Edges, data: Data) -> Section:
         feature = data.features[place].name
         alt = f"Function of {feature} learned by the {name}, beside the log likelihood ratio of that input."
         pictures.append(_plot(f"ratio-{model}-{feature}", edges.ratio_panel(found, data, place), alt))
+    count = len(found.phi)
+    seeds = f"mean of {count} seeds with their standard deviation as a band" if count > 1 else "one seed"
     text = (
-        f"The {name} is a sum of one function per input, so each is a term of its log odds. Line and band: mean "
-        f"and standard deviation over {len(found.phi)} seed{'s' if len(found.phi) != 1 else ''}. Points: the log "
-        "likelihood ratio of the input alone, from histograms of test events. Both are centred. Where inputs are "
-        "independent the two agree; where they are correlated the network shares the evidence among them "
-        "(arXiv:2408.02743). By importance; the data below."
+        f"The {name} is a sum of one function per input, so each is a term of its log odds. Line: the "
+        f"function, {seeds}. Points: the log likelihood ratio of the input alone, from histograms of test "
+        "events. Both are centred. Where inputs are independent the two agree; where they are correlated "
+        "the network shares the evidence among them (arXiv:2408.02743). By importance; the data below."
     )
     section = Section(f"edges-{model}", f"What the {name} learned: log likelihood ratios", text, pictures)
     return _folded(section, SHOWN_EDGES)
@@ -130,8 +131,8 @@ def importance_section(learned: dict[str, Edges], features: tuple[Feature, ...])
     )
     text = (
         "Share of each input in the variation of the output, handed back from the output to the inputs in "
-        "proportion to the deviation of each edge over the data (arXiv:2408.10205). Mean and standard deviation "
-        "over seeds."
+        "proportion to the deviation of each edge over the data (arXiv:2408.10205). Mean and standard "
+        "deviation over seeds."
     )
     return Section("importance", "Which inputs matter", text, [plot])
 
@@ -145,8 +146,9 @@ def score_section(run: Run) -> Section:
         alt = f"Score of the {title(model)} for {classes}, training and test events."
         pictures.append(_plot(f"scores-{model}", figure, alt))
     text = (
-        "Test events as areas and lines, training events as points (seed 0). KS is the largest distance between "
-        "the distribution functions of training and test events of a class; large values mean overfitting."
+        "Test events as areas and lines, training events as points (seed 0). KS is the largest distance "
+        "between the distribution functions of training and test events of a class; large values mean "
+        "overfitting."
     )
     return Section("scores", "Scores", text, pictures)
 
@@ -156,8 +158,8 @@ def calibration_section(run: Run) -> Section:
     models = [model for model in _scored(run) if _is_probability(run.test[model])]
     alt = f"Fraction of {run.classes[1]} against score of {', '.join(map(title, models))}."
     text = (
-        "Does a score mean a probability? On the diagonal it does. Both classes have the same total weight here, "
-        "as in training (seed 0)."
+        "Does a score mean a probability? On the diagonal it does. Both classes have the same total "
+        "weight here, as in training (seed 0)."
     )
     return Section(
         "calibration", "Calibration", text, [_plot("calibration", plots.calibration(run.test, models), alt)]
@@ -192,8 +194,8 @@ def input_section(run: Run) -> Section:
         alt = f"Distribution of {feature.name} for {run.classes[1]} and {run.classes[0]}."
         pictures.append(_plot(f"input-{feature.name}", plots.inputs([feature], run.inputs, run.classes), alt))
     text = (
-        f"Weighted test events, each class normalised to one; {run.classes[1]} filled, {run.classes[0]} with "
-        "statistical errors. Sorted by how much each input separates the classes by itself."
+        f"Weighted test events, each class normalised to one; {run.classes[1]} filled, {run.classes[0]} "
+        "with statistical errors. Sorted by how much each input separates the classes by itself."
     )
     return _folded(Section("inputs", "Inputs", text, pictures), SHOWN_INPUTS)
 

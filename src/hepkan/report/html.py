@@ -163,6 +163,8 @@ def _render(template: str, **content: Any) -> str:
         "with_sign": words.difference,
         "verdict": words.verdict,
         "count": words.count,
+        "rounded": words.rounded,
+        "date": words.date,
     }
     css = (importlib.resources.files("hepkan.report") / "templates" / "page.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(css=css, **content)
@@ -173,7 +175,9 @@ def _data_uri(svg_bytes: bytes) -> str:
     text = svg_bytes.decode()
     if "'" in text:
         return "data:image/svg+xml;base64," + base64.b64encode(svg_bytes).decode()
-    return "data:image/svg+xml," + quote(text.replace('"', "'").replace("\n", ""), safe=" !$()*+,-./:;=?@_|~'")
+    return "data:image/svg+xml," + quote(
+        text.replace('"', "'").replace("\n", ""), safe=" !$()*+,-./:;=?@_|~'"
+    )
 
 
 def _text(value: Any) -> str:

@@ -25,15 +25,17 @@ from hepkan.report.style import (
     SIGNAL,
     axis_label,
     colour,
+    legend_above,
     line,
     panels,
+    round_ticks,
     styled,
     title,
 )
 
 __all__ = ["calibration", "correlations", "history", "inputs", "roc", "scan", "scores", "side_by_side"]
 
-PANEL = (3.3, 2.5)
+PANEL = (3.0, 2.3)
 
 
 @styled()
@@ -87,7 +89,7 @@ def scores(
         model: the model.
         classes: names of background and signal.
     """
-    figure, (axes,) = panels(1, 1, 3.6, 2.9)
+    figure, (axes,) = panels(1, 1, 3.2, 2.7)
     everything = np.concatenate([test[model], train[model]])
     edges = np.linspace(*_range(everything), 31)
     texts = []
@@ -122,8 +124,10 @@ def scores(
     axes.set(yscale="log", xlim=(edges[0], edges[-1]), xlabel="score", ylabel="density")
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, 1e-4), high * (high / max(low, 1e-4)) ** 0.55)
-    axes.legend(loc="upper left", ncols=2, fontsize=7, handlelength=1.2, columnspacing=0.8, borderaxespad=0.3)
-    axes.set_title(f"{title(model)}   KS: {', '.join(texts)}", fontsize=8, loc="left")
+    axes.legend(
+        loc="upper left", ncols=2, fontsize=7.5, handlelength=1.1, columnspacing=0.7, borderaxespad=0.3
+    )
+    axes.set_title(f"{title(model)}\nKS: {', '.join(texts)}", fontsize=8.5, loc="left")
     return figure
 
 
@@ -152,18 +156,18 @@ def inputs(
             )
             mplhep.histplot(part.density, edges, ax=one, color=tint, label=classes[label], **histtype)
         decorate_density(one, feature, edges)
-    axes[0].legend(loc="best", fontsize=8)
+    legend_above(axes[0], 2)
     return figure
 
 
 def decorate_density(axes: Axes, feature: Feature, edges: Values) -> None:
     """Label a panel whose y axis is a density of a feature."""
     unit = {"": "density", "GeV^0.5": r"density [$1/\sqrt{\mathrm{GeV}}$]"}
-    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.18 * axes.get_ylim()[1]))
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.08 * axes.get_ylim()[1]))
     axes.set_xlabel(axis_label(feature.label, feature.unit, feature.name))
     axes.set_ylabel(unit.get(feature.unit, f"density [1/{feature.unit}]"), fontsize=8.5)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(round_ticks())
+    axes.yaxis.set_major_locator(round_ticks(4))
 
 
 @styled(9.5, small=True)

@@ -14,6 +14,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
+from matplotlib.ticker import MaxNLocator
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -147,7 +148,7 @@ def panels(count: int, columns: int, width: float, height: float) -> tuple[Figur
     rows = -(-count // columns)
     figure = Figure(figsize=(width * columns, height * rows))
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
-    left, right, bottom, top = 0.62 / width, 1 - 0.12 / width, 0.5 / height, 1 - 0.3 / height
+    left, right, bottom, top = 0.62 / width, 1 - 0.1 / width, 0.46 / height, 1 - 0.26 / height
     figure.subplots_adjust(
         left=left / columns,
         right=1 - (1 - right) / columns,
@@ -157,3 +158,23 @@ def panels(count: int, columns: int, width: float, height: float) -> tuple[Figur
         hspace=(bottom + 1 - top) / (top - bottom),
     )
     return figure, axes
+
+
+def legend_above(axes: Axes, columns: int) -> None:
+    """Put the legend over the panel, where it hides no data."""
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.98),
+        ncols=columns,
+        fontsize=7.5,
+        handlelength=1.5,
+        handletextpad=0.4,
+        columnspacing=0.9,
+        borderaxespad=0.0,
+        borderpad=0.2,
+    )
+
+
+def round_ticks(count: int = 5) -> MaxNLocator:
+    """Return ticks at 1, 2, 2.5 or 5 times a power of ten."""
+    return MaxNLocator(count, steps=[1, 2, 2.5, 5, 10])

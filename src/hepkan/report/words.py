@@ -9,6 +9,7 @@ from typing import Any
 from hepkan.report.style import title
 
 Row = Mapping[str, Any]
+MINUS = "\u2212"
 CLEAR = 2.0
 """Differences below this many standard deviations decide nothing."""
 
@@ -28,9 +29,9 @@ def with_error(value: float | None, error: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     if error is None or not math.isfinite(error) or error <= 0:
-        return f"{value:.4g}"
+        return f"{value:.4g}".replace("-", MINUS)
     digits = max(0, min(6, 1 - math.floor(math.log10(float(f"{error:.1e}")))))
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", MINUS)
 
 
 def seconds(value: float) -> str:
@@ -43,6 +44,16 @@ def seconds(value: float) -> str:
 def count(value: float) -> str:
     """Return a whole number with thin spaces between thousands."""
     return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def rounded(value: float) -> str:
+    """Return a large number to four digits."""
+    return count(float(f"{value:.4g}"))
+
+
+def date(text: str) -> str:
+    """Return a time stamp for readers."""
+    return text[:16].replace("T", " ") + " UTC" if text.endswith("+00:00") else text
 
 
 def is_best(rows: Sequence[Row], row: Row) -> bool:
@@ -100,7 +111,7 @@ def verdict(item: Row) -> str:
 def difference(item: Row) -> str:
     """Return a difference with its sign and error."""
     text = with_error(item["difference"], item["error"])
-    return text if text.startswith(("-", "–")) else f"+{text}"
+    return text if text.startswith((MINUS, "–")) else f"+{text}"
 
 
 def _numbers(report: Mapping[str, Any], item: Row) -> str:

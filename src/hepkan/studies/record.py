@@ -170,7 +170,7 @@ def best_member(members: Sequence[Member], label: str) -> Member:
 
 def copy_model(member: Member, folder: Path) -> None:
     """Put the model of a member into the run folder; kinds that cannot be saved leave none."""
-    for name in ("model.hepkan", "model.txt"):
+    for name in ("model.hepkan", "model.txt", "model.json"):
         (folder / name).unlink(missing_ok=True)
         if (member.folder / name).is_file():
             with atomic_file(folder / name) as temporary:

@@ -21,9 +21,9 @@ class CrossSection(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    value_pb: float | None = Field(None, description="published cross-section; None: the generator's own")
-    branching: float = Field(1.0, description="fraction of it that the generated events stand for")
-    k_factor: float = Field(1.0, description="published over generated, where the generator's own is used")
+    value_pb: float | None = Field(default=None, description="published cross-section; None: the generator's own")
+    branching: float = Field(default=1.0, description="fraction of it that the generated events stand for")
+    k_factor: float = Field(default=1.0, description="published over generated, where the generator's own is used")
     order: str
     reference: str
 
@@ -34,10 +34,10 @@ class Slice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    share: float = Field(1.0, description="part of the rows of the process")
+    share: float = Field(default=1.0, description="part of the rows of the process")
     pythia: tuple[str, ...] = ()
-    flavour: Literal["b", "c", "light"] | None = Field(None, description="flavour in the hard 2 -> 2 process")
-    rows_per_chunk: int = Field(500, description="rows that take half a minute, more or less")
+    flavour: Literal["b", "c", "light"] | None = Field(default=None, description="flavour in the hard 2 -> 2 process")
+    rows_per_chunk: int = Field(default=500, description="rows that take half a minute, more or less")
 
 
 class ProcessCard(BaseModel):
