@@ -24,7 +24,7 @@ COMMAND += [text for name, count in ROWS.items() for text in ("--rows", f"{name}
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sample") / "one.parquet"
-    return generate.generate("multijet", events=0, rows=ROWS, seed=3, output=path, workers=1)
+    return generate.generate("multijet", rows=ROWS, seed=3, output=path, workers=1)
 
 
 def test_share_out_adds_up() -> None:
@@ -43,7 +43,7 @@ def test_chunks_never_share_a_seed_or_an_id() -> None:
 
 @pytest.mark.slow
 def test_result_is_the_same_for_two_workers(sample: Path, tmp_path: Path) -> None:
-    other = generate.generate("multijet", events=0, rows=ROWS, seed=3, output=tmp_path / "two.parquet", workers=2)
+    other = generate.generate("multijet", rows=ROWS, seed=3, output=tmp_path / "two.parquet", workers=2)
     assert other.read_bytes() == sample.read_bytes()
     assert not list(tmp_path.glob("*.chunks"))
 
@@ -81,6 +81,20 @@ def test_sample_has_every_column_and_positive_weights(sample: Path) -> None:
         rows = columns["process"] == name
         assert card["rows"] == rows.sum() == ROWS[name]
         assert columns["weight"][rows].sum() == pytest.approx(card["selected_pb"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_jets_that_play_electrons_are_an_alternative_background(tmp_path: Path) -> None:
+    from hepkan.physics.io import read_sample
+
+    rows = {"jet_electron": 10}
+    content = read_sample(generate.generate("multijet", rows=rows, seed=1, output=tmp_path / "jets.parquet", workers=2))
+    columns, strata = content.columns, content.metadata["processes"]["jet_electron"]["strata"]
+    assert np.all(columns["label"] == 0) and np.all(columns["lep_flavour"] == 11)
+    assert np.all(columns["lep_pt"] > 35) and np.all(columns["weight"] > 0)
+    # The strata are exact: what the flavour veto leaves of the hard process, mostly gluons and light quarks.
+    assert strata["b_50"]["generator_pb"] < 0.1 * strata["light_50"]["generator_pb"]
+    assert strata["b_90"]["generator_pb"] < 0.1 * strata["light_90"]["generator_pb"]
 
 
 @pytest.mark.slow

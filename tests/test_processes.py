@@ -16,12 +16,13 @@ def test_every_card_states_its_normalisation_and_source(card) -> None:
     assert normalisation(card, 100.0) > 0
     assert len({piece.name for piece in card.slices}) == len(card.slices)
     assert sum(piece.share for piece in card.slices) == pytest.approx(1.0)
-    assert all((piece.flavour is not None) == (card.generator == "multijet") for piece in card.slices)
+    assert all((piece.flavour is not None) == (card.generator in ("multijet", "jets")) for piece in card.slices)
 
 
-def test_multijet_strata_cover_every_flavour_from_50_gev_without_overlap() -> None:
+@pytest.mark.parametrize("name", ["multijet", "jet_electron"])
+def test_strata_cover_every_flavour_from_50_gev_without_overlap(name: str) -> None:
     ranges: dict[str, list[tuple[float, float]]] = {}
-    for piece in get_process("multijet").slices:
+    for piece in get_process(name).slices:
         settings = dict(line.split(" = ") for line in piece.pythia if line.startswith("PhaseSpace"))
         low = float(settings["PhaseSpace:pTHatMin"])
         ranges.setdefault(piece.flavour, []).append((low, float(settings.get("PhaseSpace:pTHatMax", "inf"))))

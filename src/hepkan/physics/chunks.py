@@ -15,7 +15,7 @@ import numpy as np
 
 from hepkan.physics.detector import simulate
 from hepkan.physics.io import write_sample
-from hepkan.physics.multijet import multijet_batches
+from hepkan.physics.multijet import jet_batches, multijet_batches
 from hepkan.physics.processes import ProcessCard, Slice, get_process
 from hepkan.physics.selection import Selected, Selection, select
 from hepkan.physics.showers import Batch, prompt_batches, single_top_batches
@@ -24,6 +24,7 @@ GENERATORS: dict[str, Callable[[ProcessCard, Slice, int], Iterator[Batch]]] = {
     "single_top": single_top_batches,
     "prompt": prompt_batches,
     "multijet": multijet_batches,
+    "jets": jet_batches,
 }
 
 # Rows whose probability of exactly one tag is above the first number are all kept, of the others at least the second.

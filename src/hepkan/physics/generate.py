@@ -56,22 +56,22 @@ class Progress:
 def generate(
     task: str,
     *,
-    events: int,
+    events: int | None = None,
+    rows: Mapping[str, int] | None = None,
     seed: int,
     output: str | Path,
     workers: int = 1,
-    rows: Mapping[str, int] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Path:
-    """Generate a sample of `events` selected rows and write it as Parquet (`.parquet`) or ROOT (`.root`).
+    """Generate a sample of selected rows and write it as Parquet (`.parquet`) or ROOT (`.root`).
 
     Arguments:
         task: name of the task whose processes are generated.
         events: rows in the file, shared among the processes as `PROCESSES` says.
+        rows: rows of each process, instead of `events`; any process card may be named.
         seed: any non-negative integer; every chunk derives its own.
         output: the file; chunks are kept in `<output>.chunks` until it is complete.
         workers: processes to use; does not change the result.
-        rows: rows for each process instead of `events` and the standard shares.
         progress: called after every chunk.
 
     Raises:
@@ -97,18 +97,24 @@ def generate(
     return path
 
 
-def row_counts(task: str, events: int, rows: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Return the rows of each process; they add up to `events` unless `rows` gives them.
+def row_counts(task: str, events: int | None = None, rows: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Return the rows of each process: those of `rows`, or `events` shared out.
 
     Raises:
-        UsageError: unknown task or process, fewer than one row.
+        UsageError: unknown task or process, fewer than one row, or not exactly one of `events` and `rows`.
     """
     if task not in PROCESSES:
         raise unknown("task for generation", task, PROCESSES)
-    if rows is not None:
-        if not rows or min(rows.values()) < 1:
+    if (events is None) == (not rows):
+        raise UsageError(
+            f"Either events (--events N) or rows of processes (--rows {PROCESSES[task][0]}=N) must be given, however "
+            f"{'neither is' if events is None else 'both are'}."
+        )
+    if rows:
+        if min(rows.values()) < 1:
             raise UsageError(f"Every process needs at least one row, however: {dict(rows)}.")
         return {get_process(name).name: int(count) for name, count in rows.items()}
+    assert events is not None
     if events < len(PROCESSES[task]):
         raise UsageError(f"events must be at least {len(PROCESSES[task])}, one per process, however: {events}.")
     cards = [get_process(name) for name in PROCESSES[task]]

@@ -23,7 +23,7 @@ import numpy as np
 from hepkan.errors import require
 from hepkan.physics.particles import Particles, offsets_from_counts
 from hepkan.physics.processes import ProcessCard, Slice
-from hepkan.physics.showers import Batch, heavy_quark, start, truth_of
+from hepkan.physics.showers import Batch, heavy_quark, start, stream, truth_of
 
 REPEATS = 20
 COPIES = 4
@@ -87,6 +87,12 @@ def multijet_batches(card: ProcessCard, piece: Slice, seed: int) -> Iterator[Bat
         if (parent and parent % PARENTS_PER_BATCH == 0 and events) or len(events) > 4 * PARENTS_PER_BATCH:
             yield _batch(events, attempts, pythia.infoPython().sigmaGen() * 1e9)
             attempts, events = 0, []
+
+
+def jet_batches(card: ProcessCard, piece: Slice, seed: int) -> Iterator[Batch]:
+    """Yield batches of one stratum, decayed once and without a demand for leptons (jets that play the electron)."""
+    hook = flavour_hook()(piece.flavour)  # a name of its own: Pythia drops a hook that Python no longer holds
+    yield from stream(start((*card.pythia, *piece.pythia), seed, hook))
 
 
 def _can_pass(event: Any, jets: Any) -> bool:

@@ -140,7 +140,7 @@ def prompt_batches(card: ProcessCard, piece: Slice, seed: int) -> Iterator[Batch
     """Yield batches of a process whose hard part is Pythia's own (top pairs, W + jets)."""
     hook = prompt_lepton_hook()()
     pythia = start((*card.pythia, *piece.pythia), seed, hook=hook)
-    yield from _stream(pythia)
+    yield from stream(pythia)
 
 
 def single_top_batches(card: ProcessCard, piece: Slice, seed: int) -> Iterator[Batch]:
@@ -152,7 +152,7 @@ def single_top_batches(card: ProcessCard, piece: Slice, seed: int) -> Iterator[B
     for first in itertools.count(0, batches):
         source = lhaup(generator.generate(batches * EVENTS_PER_BATCH, rng))
         pythia = start(settings, int(rng.integers(1, 900_000_000)), source=source)
-        yield from itertools.islice(_stream(pythia, first), batches)
+        yield from itertools.islice(stream(pythia, first), batches)
 
 
 @cache
@@ -160,7 +160,7 @@ def _single_top() -> SingleTop:
     return SingleTop()
 
 
-def _stream(pythia: Any, first: int = 0) -> Iterator[Batch]:
+def stream(pythia: Any, first: int = 0) -> Iterator[Batch]:
     """Yield batches numbered from `first` without end, every hard event an attempt with weight one."""
     for number in itertools.count(first):
         record = pythia.nextBatch(EVENTS_PER_BATCH)
