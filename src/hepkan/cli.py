@@ -75,24 +75,23 @@ def _options(
 @guarded
 def generate(
     task: Annotated[str, typer.Argument(help="The task whose processes are generated.")],
-    events: Annotated[int, typer.Option("--events", min=1, help="Selected events in the file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .root file.")],
+    events: Annotated[int | None, typer.Option("--events", min=1, help="Selected events in the file.")] = None,
+    rows: Annotated[list[str] | None, typer.Option("--rows", help="Instead of --events: PROCESS=N, repeated.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")] = 1,
     workers: Workers = None,
     debug: Debug = False,
 ) -> None:
     """Generate collision events; a stopped generation continues by itself."""
     from hepkan import terminal
-    from hepkan.errors import unknown
     from hepkan.physics.generate import generate as make
+    from hepkan.physics.generate import row_counts
     from hepkan.studies.environment import cores
-    from hepkan.tasks import TASKS
 
-    if task not in TASKS:
-        raise unknown("task", task, TASKS)
+    counts = row_counts(task, events, _counts(rows))
     check_writable(output.parent)
     with terminal.generation(err(), task) as progress:
-        path = make(task, events=events, seed=seed, output=output, workers=workers or cores(), progress=progress)
+        path = make(task, rows=counts, seed=seed, output=output, workers=workers or cores(), progress=progress)
     out().print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB).", highlight=False)
 
 
@@ -113,6 +112,7 @@ def run(
 ) -> None:
     """Train the models of a task, compare them and write a run folder with its page."""
     from hepkan import terminal
+    from hepkan.report.words import headline
     from hepkan.studies.environment import cores
     from hepkan.studies.options import load_card
     from hepkan.studies.run import run as execute
@@ -132,9 +132,9 @@ def run(
         _print_json(result.report["rows"])
         return
     if result.reused:
-        err().print(f"{folder} already holds this very run; nothing was trained.", highlight=False)
+        err().print(f"{folder} already holds this very run; nothing was trained.", highlight=False, soft_wrap=True)
     out().print(terminal.result_table(result.report))
-    for line in terminal.conclusions(result.report):
+    for line in headline(result.report, card.main, card.reference):
         out().print(line, highlight=False)
     out().print(f"Page: {folder / 'index.html'}", highlight=False, soft_wrap=True)
 
@@ -177,7 +177,7 @@ def scan(
         _print_json(result.report["rows"])
         return
     if result.reused:
-        err().print(f"{folder} already holds this very scan; nothing was trained.", highlight=False)
+        err().print(f"{folder} already holds this very scan; nothing was trained.", highlight=False, soft_wrap=True)
     out().print(terminal.scan_table(result.report))
     out().print(f"Figure: {folder / 'scan.png'}", highlight=False, soft_wrap=True)
 
@@ -260,6 +260,15 @@ def _print_json(content: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> Non
 def _split(names: Sequence[str] | None) -> list[str]:
     """Split `kan,mlp` and drop repetitions."""
     return list(dict.fromkeys(name.strip() for text in names or () for name in text.split(",") if name.strip()))
+
+
+def _counts(texts: Sequence[str] | None) -> dict[str, int]:
+    """Return the rows of each process from `ttbar=1000` texts."""
+    pairs = [text.partition("=") for text in texts or ()]
+    for name, _, number in pairs:
+        if not name or not number.isdecimal():
+            raise UsageError(f"Rows are written PROCESS=N, as in ttbar=1000, however: {name}={number}.")
+    return {name.strip(): int(number) for name, _, number in pairs}
 
 
 def _command() -> str:

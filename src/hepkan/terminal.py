@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from hepkan.report.words import seconds, title, with_error
+
 if TYPE_CHECKING:
     from hepkan.physics.generate import Progress as Generated
     from hepkan.studies.members import Step
@@ -34,29 +36,8 @@ def result_table(report: Mapping[str, Any]) -> Table:
         cells = [with_error(rows[m]["value"], rows[m]["error"]) if m in rows else "" for m in metrics]
         trained = first["seeds"] > 0
         cells += [f"{first['parameters']:d}" if trained else "", seconds(first["train_seconds"]) if trained else ""]
-        table.add_row(model, *cells)
+        table.add_row(title(model), *cells)
     return table
-
-
-def conclusions(report: Mapping[str, Any]) -> list[str]:
-    """Return the sentences that say who wins and by how many standard deviations."""
-    rows = [row for row in report["rows"] if row["metric"] == "auc" and row["value"] is not None]
-    best = max(rows, key=lambda row: row["value"])
-    lines = [f"Highest AUC: {best['model']}, {with_error(best['value'], best['error'])}."]
-    pairs = [item for item in report["comparisons"] if item["metric"] == "auc" and item["sigma"] is not None]
-    main = pairs[0]["model"] if pairs else ""
-    for item in pairs:
-        if item["model"] not in (main, f"{main} ensemble"):
-            continue
-        size = f"{abs(item['sigma']):.1f} sigma, AUC {item['difference']:+.4f} ± {item['error']:.4f}"
-        if abs(item["sigma"]) < 2:
-            lines.append(f"{item['model']} and {item['reference']} are not distinguishable ({size}).")
-        else:
-            verb = "beats" if item["difference"] > 0 else "loses to"
-            lines.append(f"{item['model']} {verb} {item['reference']} ({size}).")
-    if any(row["seeds"] == 1 for row in rows):
-        lines.append("One seed per model: the errors do not contain the chance of training.")
-    return lines
 
 
 def comparison_table(rows: Sequence[Row]) -> Table:
@@ -71,7 +52,7 @@ def comparison_table(rows: Sequence[Row]) -> Table:
     for key in dict.fromkeys(key[:3] for key in cells):
         found = [cells.get((*key, run)) for run in runs]
         values = [with_error(row["value"], row["error"]) if row else "" for row in found]
-        table.add_row(key[0], key[1], heading(key[2]), *values)
+        table.add_row(key[0], title(key[1]), heading(key[2]), *values)
     return table
 
 
@@ -115,25 +96,6 @@ def heading(metric: str) -> str:
     if metric.startswith("rejection_"):
         return f"rejection\n{metric.removeprefix('rejection_')} %"
     return {"auc": "AUC", "asimov_z": "Asimov\nZ"}.get(metric, metric.replace("_", " "))
-
-
-def with_error(value: float | None, error: float | None) -> str:
-    """Return `0.9712 ± 0.0011`: two significant digits of the error decide; a dash where there is no number."""
-    if value is None:
-        return "–"
-    if error is None or error <= 0:
-        return f"{value:.4g}"
-    digits = 0
-    while digits < 6 and error * 10**digits < 9.5:
-        digits += 1
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
-
-
-def seconds(value: float) -> str:
-    """Return a duration in its natural unit."""
-    if value < 100:
-        return f"{value:.1f} s"
-    return f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"
 
 
 @contextmanager

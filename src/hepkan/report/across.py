@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hepkan.report.statistics import Values
-from hepkan.report.style import FAINT, INK, PALETTE, panels, round_ticks, styled, title
-from hepkan.report.words import metric_name
+from hepkan.report.style import FAINT, INK, PALETTE, panels, round_ticks, styled
+from hepkan.report.words import metric_name, title
 
 
 @styled()

@@ -27,8 +27,8 @@ from hepkan.report.style import (
     panels,
     round_ticks,
     styled,
-    title,
 )
+from hepkan.report.words import title
 
 if TYPE_CHECKING:
     from hepkan.nn import KAN

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from hepkan.report import edges, plots, statistics
 from hepkan.report.edges import Data, Edges
 from hepkan.report.reading import Feature, Run
-from hepkan.report.style import svg, title
+from hepkan.report.style import svg
+from hepkan.report.words import title
 
 SHOWN_INPUTS = 8
 SHOWN_EDGES = 12

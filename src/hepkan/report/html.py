@@ -18,7 +18,8 @@ from hepkan.files import atomic_folder, write_text
 from hepkan.report import plots, words
 from hepkan.report.figures import Plot, sections
 from hepkan.report.reading import Run, read_run
-from hepkan.report.style import svg, title
+from hepkan.report.style import svg
+from hepkan.report.words import title
 
 
 def write_page(run: str | Path) -> Path:

@@ -30,8 +30,8 @@ from hepkan.report.style import (
     panels,
     round_ticks,
     styled,
-    title,
 )
+from hepkan.report.words import title
 
 __all__ = ["calibration", "correlations", "history", "inputs", "roc", "scan", "scores", "side_by_side"]
 

@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import MaxNLocator
 
+from hepkan.report.words import MODELS
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -24,15 +26,6 @@ PALETTE = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#a96b59", "#94a4a2", "#e
 SIGNAL, BACKGROUND = PALETTE[0], PALETTE[1]
 INK, FAINT = "#1a1a1a", "#8a8f98"
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
-MODELS = {
-    "kan": "KAN",
-    "gam": "one-layer KAN",
-    "mlp": "MLP",
-    "bdt": "gradient boosting",
-    "logistic": "logistic regression",
-    "pykan": "pykan",
-}
-"""Known models, by the names readers use; their order fixes colour and line."""
 
 # Ticks and label places as in mplhep; fonts that come with matplotlib, so that every machine draws the same.
 _FROM_MPLHEP = (
@@ -104,14 +97,6 @@ def _round_path(match: re.Match[str]) -> str:
     """Round the numbers of a path."""
     short = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), match[0])
     return re.sub(r"(?<=[A-Za-z]) | (?=[A-Za-z])", "", " ".join(short.split()))
-
-
-def title(model: str) -> str:
-    """Return a model's name for readers, of a cut and of the mean score over seeds too."""
-    if model.startswith("cut "):
-        return f"cut on {model.removeprefix('cut ')}"
-    kind, space, rest = model.partition(" ")
-    return MODELS.get(kind, kind.replace("_", " ")) + space + rest
 
 
 def colour(model: str, place: int = 0) -> str:

@@ -6,15 +6,31 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hepkan.report.style import title
-
 Row = Mapping[str, Any]
+MODELS = {
+    "kan": "KAN",
+    "gam": "one-layer KAN",
+    "mlp": "MLP",
+    "bdt": "gradient boosting",
+    "logistic": "logistic regression",
+    "pykan": "pykan",
+}
+"""Known models, by the names readers use; their order fixes colour and line."""
+
 MINUS = "\u2212"
 CLEAR = 2.0
 """Differences below this many standard deviations decide nothing."""
 
 HIGHER = ("auc", "rejection_", "asimov_z", "ams")
 LOWER = ("loss", "mae", "rmse", "width")
+
+
+def title(model: str) -> str:
+    """Return a model's name for readers, of a cut and of the mean score over seeds too."""
+    if model.startswith("cut "):
+        return f"cut on {model.removeprefix('cut ')}"
+    kind, space, rest = model.partition(" ")
+    return MODELS.get(kind, kind.replace("_", " ")) + space + rest
 
 
 def metric_name(metric: str) -> str:
