@@ -171,8 +171,9 @@ def entropy(layer: Any, x: Tensor) -> Tensor:
         "KAN: Kolmogorov-Arnold Networks" (Liu et al., 2024), arXiv:2404.19756, section 2.5.
     """
     sizes = _edge_sizes(layer, x)
-    share = sizes / sizes.sum().clamp(min=torch.finfo(sizes.dtype).tiny)
-    return -(share * share.clamp(min=torch.finfo(sizes.dtype).tiny).log()).sum()
+    floor = torch.finfo(sizes.dtype).eps ** 2  # keeps the gradient of a layer that is zero everywhere finite
+    share = sizes / sizes.sum().clamp(min=floor)
+    return -(share * share.clamp(min=floor).log()).sum()
 
 
 def curvature(layer: Any, x: Tensor) -> Tensor:

@@ -119,7 +119,7 @@ def asimov_z(signal: ArrayLike, background: ArrayLike, uncertainty: float = 0.0)
     if uncertainty == 0.0:
         square = 2.0 * ((s + safe) * np.log1p(s / safe) - s)
     else:
-        ratio = uncertainty**2 * safe  # sigma^2 / b
+        ratio = max(uncertainty, 1e-100) ** 2 * safe  # sigma^2 / b
         first = (s + safe) * np.log1p(s / (safe + (s + safe) * ratio))
         square = 2.0 * (first - safe / ratio * np.log1p(ratio * s / (safe * (1.0 + ratio))))
     return np.where(b > 0.0, np.sqrt(np.maximum(square, 0.0)), 0.0)
@@ -186,6 +186,8 @@ def ks_weighted(
     samples = []
     for values, weight in ((a, weight_a), (b, weight_b)):
         x = np.asarray(values, dtype=np.float64)
+        if x.ndim != 1:
+            raise UsageError(f"A sample needs the shape (n,), however it has {x.shape}.")
         w = _weights(weight, x)
         if np.isnan(x).any() or not w.sum() > 0.0:
             raise DataError(
@@ -232,10 +234,20 @@ def calibration(
     Bins whose weights do not add up to something positive are left out.
 
     Raises:
-        DataError: predictions outside [0, 1].
+        UsageError: the shapes differ, or fewer than one bin.
+        DataError: predictions outside [0, 1], labels other than 0 and 1, or weights without positive sum.
     """
-    labels, p = np.asarray(y) == 1, np.asarray(probability, dtype=np.float64)
+    labels, p = np.asarray(y), np.asarray(probability, dtype=np.float64)
+    if labels.shape != p.shape or p.ndim != 1 or bins < 1:
+        raise UsageError(
+            f"y and probability need one shape (n,) and bins at least 1, however: {labels.shape}, {p.shape}, {bins}."
+        )
     w = _weights(weight, p)
+    if not np.isin(labels, (0, 1)).all() or not w.sum() > 0.0:
+        raise DataError(
+            f"A calibration needs labels 0 and 1 and a positive sum of weights, however the labels are "
+            f"{np.unique(labels)[:10].tolist()} and the sum is {w.sum():g}."
+        )
     if not ((p >= 0.0) & (p <= 1.0)).all():
         raise DataError("A calibration needs probabilities between 0 and 1, however some are outside or NaN.")
     index = np.minimum((p * bins).astype(np.int64), bins - 1)
@@ -386,7 +398,7 @@ def evaluate_regression(
 
     Raises:
         UsageError: the shapes differ.
-        DataError: NaN.
+        DataError: NaN or infinity, or weights without positive sum.
     """
     truth, predicted = np.asarray(target, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     if truth.shape != predicted.shape or truth.ndim not in (1, 2) or truth.size == 0:
@@ -394,13 +406,15 @@ def evaluate_regression(
             f"target and prediction need one shape, however: {truth.shape} and {predicted.shape}."
         )
     residual = (predicted - truth).reshape(len(truth), -1)
-    if np.isnan(residual).any():
-        raise DataError("Targets and predictions must be numbers, however some are NaN.")
+    if not np.isfinite(residual).all():
+        raise DataError("Targets and predictions must be finite, however some are NaN or infinite.")
     order = np.argsort(residual, axis=0, kind="stable")
     ordered = np.take_along_axis(residual, order, axis=0)
 
     def measure(weights: Floats) -> Floats:
-        total = weights.sum()
+        total = float(weights.sum())
+        if not total > 0.0:  # a repetition that has drawn nothing
+            return np.full(3 * residual.shape[1], np.nan)
         widths = [
             0.5 * float(np.diff(_quantiles(ordered[:, t], weights[order[:, t]], (0.16, 0.84)))[0])
             for t in range(residual.shape[1])
@@ -408,8 +422,10 @@ def evaluate_regression(
         return np.array([weights @ np.abs(residual) / total, weights @ residual / total, widths]).ravel()
 
     w = _weights(weight, residual[:, 0])
+    if not w.sum() > 0.0:
+        raise DataError(f"The weights need a positive sum, however it is {w.sum():g}.")
     central = measure(w).reshape(3, -1)
-    errors = repeat(measure, w, group, n_boot, seed).std(axis=0, ddof=1).reshape(3, -1)
+    errors = np.apply_along_axis(_spread, 0, repeat(measure, w, group, n_boot, seed)).reshape(3, -1)
     return {name: (central[i], errors[i]) for i, name in enumerate(("mae", "bias", "width68"))}
 
 
@@ -450,10 +466,8 @@ def _background_at(background: Floats, signal: Floats, efficiency: float) -> flo
         return float("nan")
     highest = np.maximum.accumulate(signal)  # rises even where negative weights let the curve fall
     i = int(np.searchsorted(highest, efficiency * (1.0 - 1e-12), side="left"))
-    step = float(highest[i] - highest[i - 1])
-    return float(
-        background[i - 1] + (background[i] - background[i - 1]) * (efficiency - highest[i - 1]) / step
-    )
+    step = float(signal[i] - signal[i - 1])
+    return float(background[i - 1] + (background[i] - background[i - 1]) * (efficiency - signal[i - 1]) / step)
 
 
 def _spread(repeated: Floats) -> float:
