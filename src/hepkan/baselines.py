@@ -136,7 +136,10 @@ class Trees:
             raise UsageError(
                 f"X needs the shape (n, {self._booster.num_feature()}), however it has {x.shape}."
             )
-        y = np.asarray(self._booster.predict(x, num_threads=self._threads)) if len(x) else np.zeros(0)
+        if not len(x):
+            classes = self._booster.num_model_per_iteration()
+            return np.zeros((0, classes) if classes > 1 else 0)
+        y = np.asarray(self._booster.predict(x, num_threads=self._threads))
         y[np.isnan(x).any(axis=1)] = np.nan
         return y
 
@@ -289,7 +292,10 @@ def _read_trees(root: Path) -> tuple[Trees, dict[str, Any]]:
 
     try:
         record: dict[str, Any] = json.loads((root / "model.json").read_text(encoding="utf-8"))
-        return Trees((root / "model.txt").read_text(encoding="utf-8")), record
+        text = (root / "model.txt").read_text(encoding="utf-8")
+        if "\nend of trees\n" not in text:  # LightGBM would end the process
+            raise ValueError("model.txt is cut off")
+        return Trees(text), record
     except (lightgbm.basic.LightGBMError, OSError, ValueError) as error:
         raise DataError(f"{root} must hold complete model.txt and model.json, however: {error}") from error
 

@@ -16,6 +16,7 @@ from hepkan.files import atomic_file
 from hepkan.nn.networks import NETWORKS, Network
 
 FORMAT = 1
+LINKS = ("identity", "sigmoid", "softmax")
 
 
 def save(model: Network, path: str | Path, extra: dict[str, Any] | None = None) -> None:
@@ -61,15 +62,23 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     if text is None:
         raise DataError(f"{name} is a safetensors file, however not a hepkan model: its metadata lacks 'hepkan'.")
     try:
-        metadata: dict[str, Any] = json.loads(text)
+        metadata: Any = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"The metadata of {name} must be JSON, however it is damaged ({error}).") from error
-    if metadata.get("format", FORMAT + 1) > FORMAT:
+    number = metadata.get("format") if isinstance(metadata, dict) else None
+    if not isinstance(number, int) or number > FORMAT:
+        version = metadata.get("version") if isinstance(metadata, dict) else None
         raise DataError(
-            f"{name} has the model format {metadata.get('format')}, however this version reads up to {FORMAT}. "
-            f"It was written by hepkan {metadata.get('version')}; upgrade hepkan."
+            f"{name} has the model format {number}, however this version reads up to {FORMAT}. "
+            f"It was written by hepkan {version}; upgrade hepkan."
         )
-    return metadata
+    missing = [key for key in ("class", "arguments", "link", "extra") if key not in metadata]
+    if missing or metadata["link"] not in LINKS:
+        raise DataError(
+            f"The metadata of {name} must hold class, arguments, extra and a link ({', '.join(LINKS)}), however "
+            + (f"it lacks {', '.join(missing)}." if missing else f"the link is {metadata['link']!r}.")
+        )
+    return dict(metadata)
 
 
 def load(path: str | Path) -> Network:
@@ -87,15 +96,35 @@ def load(path: str | Path) -> Network:
     except (TypeError, ValueError) as error:
         raise DataError(f"The description of the model in {path} must be complete, however: {error}") from error
     model.link = metadata["link"]
-    model.feature_names = metadata["feature_names"]
+    model.feature_names = metadata.get("feature_names")
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    wanted = model.state_dict()
-    if set(tensors) != set(wanted):
-        raise DataError(f"{path} must have the tensors of a {metadata['class']}, however some miss or are foreign.")
+    _check_tensors(model, tensors, path)
     _resize(model, tensors)
     model.load_state_dict(tensors)
     return model.to(next(iter(model.parameters())).dtype).eval()
+
+
+def _check_tensors(model: Network, tensors: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Demand every tensor of the model, in its shape but for the number of knots, which refinement may change.
+
+    Raises:
+        DataError: a tensor misses, is foreign, no floating numbers, or of a shape that does not fit.
+    """
+    wanted = model.state_dict()
+    if set(tensors) != set(wanted):
+        raise DataError(f"{path} must have the tensors of a {type(model).__name__}, however some miss or are foreign.")
+    for name, tensor in tensors.items():
+        shape = list(wanted[name].shape)
+        if name.endswith((".knots", ".coef")) and tensor.dim() > 1:
+            layer = model.get_submodule(name.rpartition(".")[0])
+            knots = tensors[f"{name.rpartition('.')[0]}.knots"].shape[-1]
+            shape[1] = knots if name.endswith(".knots") else knots - int(layer.degree) - 1  # type: ignore[arg-type]
+        if list(tensor.shape) != shape or not tensor.is_floating_point():
+            raise DataError(
+                f"The tensor {name} in {path} must have floating numbers of the shape {tuple(shape)}, however it has "
+                f"{tensor.dtype} {tuple(tensor.shape)}. The file is damaged or was put together by hand."
+            )
 
 
 def _resize(model: Network, tensors: dict[str, torch.Tensor]) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from numbers import Integral
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol
@@ -90,14 +91,14 @@ class Settings:
                 raise unknown(kind, name, known)
         for name in ("epochs", "batch", "patience"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, Integral) or value < 1:
                 raise UsageError(f"{name} needs to be a whole number of at least 1, however: {value}.")
-        for name in ("learning_rate", "gradient_clip"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+        for name, value in (("learning_rate", self.learning_rate), ("gradient_clip", self.gradient_clip)):
+            if (value is None and name == "learning_rate") or (value is not None and not 0 < value < math.inf):
                 raise UsageError(f"{name} needs to be positive, however: {value}.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UsageError(f"weight_decay must not be negative, however: {self.weight_decay}.")
+        for name, value in (("weight_decay", self.weight_decay), *self.regularisers.items()):
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{name} must be finite and not negative, however: {value}.")
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -322,10 +323,17 @@ def _tensors(data: Table | Arrays, model: Network, loss: str, policy: Policy) ->
 
 
 def _as_tensor(values: ArrayLike | Tensor) -> Tensor:
-    """Return a tensor of its own type; a read-only array is copied."""
+    """Return a tensor of its own type; an array that is read-only or of another byte order is copied.
+
+    Raises:
+        DataError: the values are no numbers.
+    """
     if isinstance(values, Tensor):
         return values.detach()
     array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"Training needs numbers, however the type of an array is {array.dtype}.")
+    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
@@ -405,7 +413,7 @@ def _restore(path: Path, identity: str, model: Network, updater: torch.optim.Opt
     try:
         content = torch.load(path, weights_only=True)
         owner = content["identity"]
-    except (RuntimeError, KeyError, TypeError, EOFError, UnpicklingError) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, EOFError, OSError, UnpicklingError) as error:
         raise DataError(
             f"{path} must be a checkpoint of a training, however it cannot be read. Delete it to start anew."
         ) from error
