@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FULL := samples/multijet-full.parquet
+JETS := samples/jet-electron.parquet
 
-.PHONY: demo test fast lint sample full-sample results clean
+.PHONY: demo test fast lint sample full-sample tune results clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard setup.py src/hepkan/splines/csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --prefer-binary --only-binary pythia8mc -c constraints.txt -e '.[generate,dev]'
+	$(BIN)/python -m pip install --quiet --prefer-binary --only-binary pythia8mc -c constraints.txt -e '.[generate,rivals,dev]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -31,15 +32,22 @@ lint: $(VENV)/.installed
 sample: $(VENV)/.installed
 	$(BIN)/hepkan generate multijet --events 20000 --seed 1 --workers 2 -o src/hepkan/tasks/samples/multijet.parquet
 
-# The sample behind the numbers of README: about two hours on two cores, kept out of git.
-full-sample: $(FULL)
+# The samples behind the numbers of README: two hours on two cores, kept out of git.
+full-sample: $(FULL) $(JETS)
 
 $(FULL): | $(VENV)/.installed
 	$(BIN)/hepkan generate multijet --seed 2 --workers 2 -o $(FULL) \
-	  --rows single_top_tchannel=60000 --rows ttbar=25000 --rows wjets=20000 --rows multijet=80000
+	  --rows single_top_tchannel=60000 --rows ttbar=25000 --rows wjets=20000 --rows multijet=90000
 
-results: $(FULL)
-	$(BIN)/python benchmarks/multijet.py --data $(FULL)
+$(JETS): | $(VENV)/.installed
+	$(BIN)/hepkan generate multijet --seed 2 --workers 2 -o $(JETS) --rows jet_electron=1000
+
+# Chooses the settings of every model on validation events; its winners stand in the card.
+tune: $(FULL)
+	$(BIN)/python benchmarks/tuning.py --data $(FULL)
+
+results: $(FULL) $(JETS)
+	$(BIN)/python benchmarks/multijet.py --data $(FULL) --jets $(JETS)
 
 clean:
 	rm -rf build dist runs scans

@@ -195,7 +195,8 @@ class PyKAN(Network):
         from safetensors.torch import save_file
 
         tensors = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
-        content = {"format": 1, "arguments": self.describe(), "link": self.link, "extra": dict(record)}
+        content = {"format": 1, "class": "PyKAN", "arguments": self.describe(), "link": self.link}
+        content["extra"] = dict(record)
         with atomic_file(path) as temporary:
             save_file(tensors, temporary, {"hepkan": json.dumps(content)})
 

@@ -1,0 +1,76 @@
+"""What every result file says about where it comes from, and how results get into README."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hepkan.files import write_text
+from hepkan.physics.io import read_sample
+from hepkan.report.words import count, headline, rounded, seconds, title, with_error
+from hepkan.studies.environment import cpu, versions
+from hepkan.studies.members import Data
+
+ROOT = Path(__file__).parent.parent
+METRICS = ("auc", "rejection_50", "rejection_70", "rejection_90", "asimov_z")
+
+
+def provenance(data: Data) -> dict[str, Any]:
+    """Return date, machine, versions and the sample of a result."""
+    recipe = read_sample(data.path, ["label"]).metadata
+    sample = {name: recipe[name] for name in ("recipe_hash", "rows", "seed")}
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": date, "machine": cpu(), "versions": versions(), "sample": sample, "sha256": data.sha256}
+
+
+def result_table(report: Mapping[str, Any]) -> str:
+    """Return the result of a run as Markdown: every model, every number with its error."""
+    head = ["model", "AUC", *(f"rejection at {m[10:]} %" for m in METRICS[1:4]), "Asimov Z", "parameters", "training"]
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in report["rows"]):
+        rows = {row["metric"]: row for row in report["rows"] if row["model"] == model}
+        first = rows["auc"]
+        numbers = [with_error(rows[m]["value"], rows[m]["error"]) for m in METRICS]
+        trained = first["seeds"] > 0
+        cost = [count(first["parameters"]), seconds(first["train_seconds"])] if trained else ["", ""]
+        lines.append([title(model), *numbers, *cost])
+    return table(head, lines)
+
+
+def facts(report: Mapping[str, Any]) -> str:
+    """Return one paragraph about the events, seeds and machine behind a run."""
+    data, yields = report["data"], report["data"]["yields"]
+    parts = [
+        f"{one['process'].replace('_', ' ')} {count(one['rows'])} rows ({rounded(one['effective'])} effective)"
+        for one in yields
+    ]
+    seeds = max(row["seeds"] for row in report["rows"])
+    return (
+        f"{'; '.join(parts)}. {count(data['n_train'])} events train, {count(data['n_validation'])} validate, "
+        f"{count(data['n_test'])} test. Mean over {seeds} seeds; errors add seeds and a bootstrap of test events by "
+        "group. Rejection is 1 / background efficiency at a signal efficiency; Z is the largest Asimov significance "
+        f"at {report['luminosity_fb']:g}/fb. {report['environment']['cpu']}, one thread per training, "
+        f"{report['created'][:10]}."
+    )
+
+
+def verdicts(report: Mapping[str, Any], main: str, reference: str) -> str:
+    """Return who wins, as a list of sentences."""
+    return "\n".join(f"- {line}" for line in headline(report, main, reference))
+
+
+def insert(text: str, name: str, path: Path = ROOT / "README.md") -> None:
+    """Put text between the markers `<!-- name -->` and `<!-- /name -->` of a page."""
+    page = path.read_text(encoding="utf-8")
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    if not pattern.search(page):
+        raise SystemExit(f"{path} needs the markers <!-- {name} --> and <!-- /{name} -->.")
+    write_text(path, pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", page))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))

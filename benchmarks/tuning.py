@@ -1,0 +1,138 @@
+"""Tune every kind of model with the same number of trials on validation events; the test part is never looked at.
+
+    python benchmarks/tuning.py --data samples/multijet-full.parquet
+
+Random search: the defaults and 15 draws from `SPACE`, judged by the validation loss of seed 0; the four best are
+trained with two more seeds (other initial values, another partition into training and validation), and the lowest mean
+over the three seeds wins. All trials are kept in results/multijet_tuning.json; finished ones are not repeated. The
+winners are the settings of `src/hepkan/tasks/multijet.yaml`, which `tests/test_results.py` compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from summary import provenance
+
+from hepkan.files import write_text
+from hepkan.studies.members import Data, split
+from hepkan.studies.options import load_card
+from hepkan.studies.run import prepare
+
+RESULT = Path(__file__).parent / "results" / "multijet_tuning.json"
+TRIALS, FINALISTS, SEEDS = 16, 4, (0, 1, 2)
+_KAN = {
+    "grid": [3, 5, 8, 12],
+    "learning_rate": [2e-3, 5e-3, 1e-2],
+    "weight_decay": [0.02, 0.1, 0.2, 0.5],
+    "batch": [256, 1024],
+}
+SPACE: dict[str, dict[str, list[Any]]] = {
+    "kan": {**_KAN, "hidden": [[8], [16], [32], [64], [16, 8]]},
+    "gam": _KAN,
+    "mlp": {  # two layers of 100 are the study's baseline; other widths are in the scan of hidden sizes
+        "activation": ["relu", "silu"],
+        "dropout": [0.0, 0.1, 0.3],
+        "learning_rate": [5e-4, 1e-3, 2e-3, 5e-3],
+        "weight_decay": [1e-3, 1e-2, 0.1, 0.5],
+        "batch": [256, 1024],
+    },
+    "bdt": {
+        "num_leaves": [7, 15, 31, 63],
+        "learning_rate": [0.02, 0.05, 0.1],
+        "min_data_in_leaf": [20, 100, 300],
+        "feature_fraction": [0.4, 0.7, 1.0],
+        "lambda_l2": [0.0, 1.0, 10.0],
+    },
+    "logistic": {
+        "input_map": ["standard", "quantile"],
+        "learning_rate": [1e-3, 3e-3, 1e-2],
+        "weight_decay": [0.0, 1e-3, 1e-2],
+        "batch": [256, 1024],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: kind, what differs from the defaults, seed."""
+
+    kind: str
+    settings: str
+    seed: int
+
+
+def draws(kind: str, number: int) -> list[str]:
+    """Return different settings, as JSON: nothing changed first, then random ones."""
+    rng = np.random.default_rng(1)
+    found = ["{}"]
+    while len(found) < number:
+        settings = {name: values[rng.integers(len(values))] for name, values in SPACE[kind].items()}
+        text = json.dumps(settings, sort_keys=True)
+        if text not in found:
+            found.append(text)
+    return found
+
+
+def train(trial: Trial, data: Data) -> tuple[float, float]:
+    """Return validation loss and seconds of one training."""
+    from hepkan.baselines import train_model
+
+    part, validation, _ = split(data, trial.seed)
+    trained = train_model(trial.kind, part, validation, json.loads(trial.settings), seed=trial.seed)
+    return trained.best_value, trained.seconds
+
+
+def main() -> None:
+    """Run the search."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    data = prepare(load_card("multijet", data=arguments.data))
+    known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    records = known.get("trials", []) if known.get("sha256") == data.sha256 else []
+    done = {Trial(one["kind"], json.dumps(one["settings"], sort_keys=True), one["seed"]): one for one in records}
+
+    def search(trials: list[Trial]) -> None:
+        todo = [trial for trial in trials if trial not in done]
+        with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
+            for trial, (loss, seconds) in zip(todo, pool.map(partial(train, data=data), todo), strict=True):
+                settings = json.loads(trial.settings)
+                row = {"kind": trial.kind, "settings": settings, "seed": trial.seed}
+                done[trial] = {**row, "validation_loss": loss, "seconds": round(seconds, 1)}
+                print(f"{trial.kind:9s} seed {trial.seed} {loss:.5f} {seconds:6.1f} s {trial.settings}", flush=True)
+                store(data, done)
+
+    def loss_of(kind: str, settings: str, seeds: tuple[int, ...]) -> float:
+        return float(np.mean([done[Trial(kind, settings, seed)]["validation_loss"] for seed in seeds]))
+
+    candidates = {kind: draws(kind, TRIALS) for kind in SPACE}
+    search([Trial(kind, settings, SEEDS[0]) for kind in SPACE for settings in candidates[kind]])
+    ranked = {kind: sorted(candidates[kind], key=lambda s: loss_of(kind, s, SEEDS[:1])) for kind in SPACE}
+    finalists = {kind: settings[:FINALISTS] for kind, settings in ranked.items()}
+    search([Trial(kind, settings, seed) for kind in SPACE for settings in finalists[kind] for seed in SEEDS[1:]])
+    best = {}
+    for kind in SPACE:
+        settings = min(finalists[kind], key=lambda s: loss_of(kind, s, SEEDS))
+        best[kind] = {"settings": json.loads(settings), "validation_loss": loss_of(kind, settings, SEEDS)}
+        print(kind, best[kind])
+    store(data, done, best)
+
+
+def store(data: Data, done: dict[Trial, dict[str, Any]], best: dict[str, Any] | None = None) -> None:
+    """Write all trials, and the winners when they are known."""
+    content = {**provenance(data), "best": best, "trials": list(done.values())}
+    write_text(RESULT, json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
