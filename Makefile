@@ -37,7 +37,7 @@ full-sample: $(FULL) $(JETS)
 
 $(FULL): | $(VENV)/.installed
 	$(BIN)/hepkan generate multijet --seed 2 --workers 2 -o $(FULL) \
-	  --rows single_top_tchannel=60000 --rows ttbar=25000 --rows wjets=20000 --rows multijet=90000
+	  --rows single_top_tchannel=66000 --rows ttbar=28000 --rows wjets=8000 --rows multijet=90000
 
 $(JETS): | $(VENV)/.installed
 	$(BIN)/hepkan generate multijet --seed 2 --workers 2 -o $(JETS) --rows jet_electron=1000

@@ -108,6 +108,20 @@ def mean(values: list[tuple[float, float]]) -> tuple[float, float]:
     return float(numbers.mean()), float(np.hypot(seeds, np.mean([error for _, error in values])))
 
 
+def readme_parts(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text of each marked part of README from the content of the result file."""
+    report = content["report"]
+    verdict = verdicts(report, content["main"], content["reference"])
+    rows = [
+        [name, *(with_error(*values[kind]) for kind in JUDGED)] for name, values in content["compositions"].items()
+    ]
+    return {
+        "results": f"{result_table(report)}\n\n{verdict}\n\n{facts(report)}",
+        "compositions": table(["test events", *map(title, JUDGED)], rows),
+        "hidden": size_table(content["hidden"]),
+    }
+
+
 def size_table(scans: Mapping[str, Mapping[str, Any]]) -> str:
     """Return validation loss and AUC of both networks against hidden size as Markdown."""
     rows = []
@@ -139,19 +153,15 @@ def main() -> None:
     other = compositions(arguments.data, arguments.jets)
     content = {
         **provenance(prepare(card)),
-        "command": command,
-        "data": report["data"],
-        "rows": report["rows"],
-        "errors": report["errors"],
-        "comparisons": report["comparisons"],
+        "report": {key: value for key, value in report.items() if key not in ("roc", "features")},
+        "main": card.main,
+        "reference": card.reference,
         "hidden": {kind: {key: one[key] for key in ("trials", "rows")} for kind, one in scans.items()},
         "compositions": other,
     }
     write_text(RESULT, json.dumps(content, indent=1) + "\n")
-    insert(f"{result_table(report)}\n\n{verdicts(report, card.main, card.reference)}\n\n{facts(report)}", "results")
-    insert(size_table(scans), "hidden")
-    rows = [[name, *(with_error(*values[kind]) for kind in JUDGED)] for name, values in other.items()]
-    insert(table(["test events", *map(title, JUDGED)], rows), "compositions")
+    for name, text in readme_parts(content).items():
+        insert(text, name)
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ def sections(run: Run) -> Iterator[Section]:
         yield roc_section(run)
     data = edges.data_of(run)
     learned = {}
-    for model, files in run.members.items():
-        networks = edges.load_kans(files, len(run.features))
+    for model in run.models:
+        networks = edges.load_kans(run.members.get(model, {}), len(run.features))
         if networks:
             learned[model] = edges.edges_of(networks, data)
     for model, found in learned.items():
@@ -63,7 +63,8 @@ def sections(run: Run) -> Iterator[Section]:
     if learned:
         yield importance_section(learned, run.features)
     yield score_section(run)
-    yield calibration_section(run)
+    if any(_is_probability(run.test[model]) for model in _scored(run)):
+        yield calibration_section(run)
     yield history_section(run)
     yield input_section(run)
     yield correlation_section(run)
@@ -118,7 +119,8 @@ def ratio_section(model: str, found: Edges, data: Data) -> Section:
         f"The {name} is a sum of one function per input, so each is a term of its log odds. Line: the "
         f"function, {seeds}. Points: the log likelihood ratio of the input alone, from histograms of test "
         "events. Both are centred. Where inputs are independent the two agree; where they are correlated "
-        "the network shares the evidence among them (arXiv:2408.02743). By importance; the data below."
+        "the network shares the evidence among them (arXiv:2408.02743). Panels by falling "
+        f"importance; at the bottom of each the data, {data.classes[1]} filled and {data.classes[0]} as a line."
     )
     section = Section(f"edges-{model}", f"What the {name} learned: log likelihood ratios", text, pictures)
     return _folded(section, SHOWN_EDGES)
@@ -132,8 +134,8 @@ def importance_section(learned: dict[str, Edges], features: tuple[Feature, ...])
     )
     text = (
         "Share of each input in the variation of the output, handed back from the output to the inputs in "
-        "proportion to the deviation of each edge over the data (arXiv:2408.10205). Mean and standard "
-        "deviation over seeds."
+        "proportion to the deviation of each edge over the data (arXiv:2408.10205). With several seeds: mean "
+        "and standard deviation over them."
     )
     return Section("importance", "Which inputs matter", text, [plot])
 
@@ -148,8 +150,8 @@ def score_section(run: Run) -> Section:
         pictures.append(_plot(f"scores-{model}", figure, alt))
     text = (
         "Test events as areas and lines, training events as points (seed 0). KS is the largest distance "
-        "between the distribution functions of training and test events of a class; large values mean "
-        "overfitting."
+        "between the distribution functions of training and test events of a class. Overfitting makes it large, "
+        "and so do few independent events: compare with the model that has the fewest parameters."
     )
     return Section("scores", "Scores", text, pictures)
 
@@ -219,7 +221,7 @@ def _folded(section: Section, shown: int) -> Section:
     if len(section.plots) <= shown + 2:
         return section
     rest = section.plots[shown:]
-    heading = f"{len(rest)} more"
+    heading = f"{len(rest)} more inputs"
     return Section(section.anchor, section.heading, section.text, section.plots[:shown], rest, heading)
 
 

@@ -90,6 +90,7 @@ def scores(
         classes: names of background and signal.
     """
     figure, (axes,) = panels(1, 1, 3.2, 2.7)
+    figure.subplots_adjust(top=1 - 0.42 / 2.7)
     everything = np.concatenate([test[model], train[model]])
     edges = np.linspace(*_range(everything), 31)
     texts = []
@@ -208,6 +209,8 @@ def calibration(columns: Mapping[str, Values], models: Sequence[str]) -> Figure:
         models: the models to draw.
     """
     figure, (axes,) = panels(1, 1, 5.0, 4.4)
+    figure.subplots_adjust(right=0.96, bottom=0.13)
+    axes.tick_params(pad=6)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9)
     weight = statistics.balanced(columns["target"], columns["weight"])
     for place, model in enumerate(models):

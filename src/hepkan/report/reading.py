@@ -14,12 +14,62 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hepkan.errors import DataError
 
 Columns = dict[str, NDArray[Any]]
 MEMBER = re.compile(r"(?P<model>.+)-seed(?P<seed>\d+)")
-REPORT_KEYS = ("task", "version", "created", "command", "environment", "data", "luminosity_fb", "rows")
+
+
+class _Part(BaseModel):
+    """A part of `report.json`: the keys that a page needs, others as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class _Row(_Part):
+    model: str
+    metric: str
+    value: float | None
+    error: float | None
+    seeds: int
+    parameters: int
+    train_seconds: float
+
+
+class _Yield(_Part):
+    process: str
+    label: int
+    rows: int
+    effective: float
+    pb: float
+
+
+class _Data(_Part):
+    source: str
+    n_train: int
+    n_validation: int
+    n_test: int
+    yields: list[_Yield]
+
+
+class _Input(_Part):
+    name: str
+    unit: str | None = None
+    label: str | None = None
+
+
+class _Report(_Part):
+    task: str
+    version: str
+    created: str
+    command: str
+    environment: dict[str, Any]
+    luminosity_fb: float
+    data: _Data
+    rows: list[_Row] = Field(min_length=1)
+    features: list[_Input] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -89,26 +139,31 @@ def read_run(folder: str | Path) -> Run:
     """
     path = Path(folder)
     if not path.is_dir():
-        raise DataError(f"A run folder is required, however {path} does not exist. Make one with: hepkan run")
+        raise DataError(f"A run folder is required, however {path} is none. Make one with: hepkan run")
     report = read_report(path)
-    text = _existing(path / "card.yaml").read_text(encoding="utf-8")
     try:
+        text = _existing(path / "card.yaml").read_text(encoding="utf-8")
         card = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise _damaged(path / "card.yaml", error) from error
-    features = _features(path, report)
+    if not isinstance(card, dict) or not isinstance(card.get("model", {}), dict):
+        raise _damaged(path / "card.yaml", "no mapping of settings")
+    features = tuple(
+        Feature(item["name"], item.get("unit") or "", item.get("label") or item["name"]) for item in report["features"]
+    )
     return Run(
         folder=path,
         report=report,
-        card=card if isinstance(card, dict) else {},
+        card=card,
         card_text=text,
         features=features,
-        history=_columns(
-            path / "history.parquet", ("model", "seed", "epoch", "train_loss", "validation_loss")
+        history=_columns(path / "history.parquet", ("model", "seed", "epoch", "train_loss", "validation_loss")),
+        test=_filled(path / "predictions.parquet", _scores(path / "predictions.parquet")),
+        train=_filled(path / "train_scores.parquet", _scores(path / "train_scores.parquet")),
+        inputs=_filled(
+            path / "inputs.parquet",
+            _columns(path / "inputs.parquet", (*(one.name for one in features), "target", "weight")),
         ),
-        test=_scores(path / "predictions.parquet"),
-        train=_scores(path / "train_scores.parquet"),
-        inputs=_columns(path / "inputs.parquet", (*(one.name for one in features), "target", "weight")),
         members=_members(path / "members"),
     )
 
@@ -124,22 +179,12 @@ def read_report(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _damaged(path, error) from error
-    missing = [key for key in REPORT_KEYS if not isinstance(content, dict) or key not in content]
-    if missing or not content["rows"]:
-        raise _damaged(path, f"no {', '.join(missing) or 'result in rows'}")
-    return dict(content)
-
-
-def _features(folder: Path, report: Mapping[str, Any]) -> tuple[Feature, ...]:
-    """Return the inputs of the run; names alone are enough."""
     try:
-        found = tuple(
-            Feature(str(item["name"]), str(item.get("unit") or ""), str(item.get("label") or item["name"]))
-            for item in report["features"]
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _damaged(folder / "report.json", f"features: {error!r}") from error
-    return found
+        _Report.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _damaged(path, f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}") from error
+    return dict(content)
 
 
 def _scores(path: Path) -> Columns:
@@ -178,6 +223,16 @@ def _columns(path: Path, names: Sequence[str]) -> Columns:
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from error
     return {name: np.asarray(table[name].to_numpy()) for name in names}
+
+
+def _filled(path: Path, columns: Columns) -> Columns:
+    """Return the columns of events if there are any and all are numbers."""
+    if not len(columns["target"]):
+        raise _damaged(path, "no events")
+    wrong = [name for name, column in columns.items() if column.dtype.kind == "f" and not np.isfinite(column).all()]
+    if wrong:
+        raise _damaged(path, f"NaN or infinity in {', '.join(wrong[:5])}")
+    return columns
 
 
 def _existing(path: Path) -> Path:

@@ -133,7 +133,7 @@ def panels(count: int, columns: int, width: float, height: float) -> tuple[Figur
     rows = -(-count // columns)
     figure = Figure(figsize=(width * columns, height * rows))
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
-    left, right, bottom, top = 0.62 / width, 1 - 0.1 / width, 0.46 / height, 1 - 0.26 / height
+    left, right, bottom, top = 0.72 / width, 1 - 0.1 / width, 0.46 / height, 1 - 0.26 / height
     figure.subplots_adjust(
         left=left / columns,
         right=1 - (1 - right) / columns,
@@ -149,7 +149,7 @@ def legend_above(axes: Axes, columns: int) -> None:
     """Put the legend over the panel, where it hides no data."""
     axes.legend(
         loc="lower right",
-        bbox_to_anchor=(1.0, 0.98),
+        bbox_to_anchor=(1.0, 1.0),
         ncols=columns,
         fontsize=7.5,
         handlelength=1.5,

@@ -96,9 +96,8 @@ def headline(report: Mapping[str, Any], main: str, reference: str | None = None)
     rivals = [one for one in found.values() if one is not chosen and _finite(one["difference"])]
     if rivals:
         best = min(rivals, key=lambda one: float(one["difference"]))
-        lines.append(
-            f"Best of the others: {the(str(best['reference']))}. {verdict(best)} {_numbers(report, best)}"
-        )
+        words = verdict(best)
+        lines.append(f"Against the best of the others, {words[:1].lower()}{words[1:]} {_numbers(report, best)}")
     if {int(row["seeds"]) for row in report["rows"] if row["model"] == main} == {1}:
         lines.append("One seed per model was trained: a look, not a result.")
     return lines
@@ -116,8 +115,8 @@ def verdict(item: Row) -> str:
     if not _finite(sigma) or not _finite(item["error"]) or item["error"] <= 0:
         text = f"{first} cannot be compared with {second}: the error of the difference is unknown."
     elif abs(sigma) < CLEAR:
-        size = f"{abs(sigma):.1f} standard deviations"
-        text = f"{first} and {second} are not distinguishable: they differ by {size}."
+        size = min(abs(sigma), CLEAR - 0.1)  # 1.96 must not read as 2.0
+        text = f"{first} and {second} are not distinguishable: they differ by {size:.1f} standard deviations."
     else:
         verb = "beats" if item["difference"] > 0 else "loses to"
         text = f"{first} {verb} {second} by {abs(sigma):.1f} standard deviations."
