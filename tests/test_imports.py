@@ -25,6 +25,7 @@ RANK = {
     "model_io": 3,
     "tasks": 3,
     "train": 4,
+    "predictors": 4,
     "baselines": 5,
     "report": 6,
     "studies": 7,
