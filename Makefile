@@ -40,7 +40,7 @@ $(FULL): | $(VENV)/.installed
 	  --rows single_top_tchannel=66000 --rows ttbar=28000 --rows wjets=8000 --rows multijet=90000
 
 $(JETS): | $(VENV)/.installed
-	$(BIN)/hepkan generate multijet --seed 2 --workers 2 -o $(JETS) --rows jet_electron=1000
+	$(BIN)/hepkan generate multijet --seed 2 --workers 2 -o $(JETS) --rows jet_electron=500
 
 # Chooses the settings of every model on validation events; its winners stand in the card.
 tune: $(FULL)

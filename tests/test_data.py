@@ -181,6 +181,8 @@ def test_effective_size() -> None:
     assert Table(X, [0, 1, 0, 1]).effective_size() == 4
     assert Table(X, [0, 1, 0, 1], [3.0, 0, 0, 0]).effective_size() == 1
     assert Table(X, [0, 1, 0, 1], [1.0, 1, 1, -1]).effective_size() == 1
+    copies = Table(X, [0, 1, 0, 1], group=[7, 8, 7, 8])
+    assert copies.effective_size() == 2
 
 
 def test_select_take_and_join_carry_everything() -> None:

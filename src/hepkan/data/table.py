@@ -219,8 +219,9 @@ class Table:
         return self.take(kept), weight[kept]
 
     def effective_size(self) -> float:
-        """Return (sum w)^2 / sum w^2: the number of unweighted events of the same statistical power."""
-        squares = float(np.sum(self.weight**2))
+        """Return (sum w)^2 / sum w^2 over groups: the number of unweighted events of the same statistical power."""
+        members = np.unique(self.group, return_inverse=True)[1]
+        squares = float(np.sum(np.bincount(members, self.weight) ** 2))
         return float(np.sum(self.weight)) ** 2 / squares if squares > 0 else 0.0
 
     def join(self, other: Table) -> Table:
