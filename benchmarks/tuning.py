@@ -23,6 +23,7 @@ import numpy as np
 from summary import provenance
 
 from hepkan.files import write_text
+from hepkan.physics.chunks import watch_parent
 from hepkan.studies.members import Data, split
 from hepkan.studies.options import load_card
 from hepkan.studies.run import prepare
@@ -104,7 +105,7 @@ def main() -> None:
 
     def search(trials: list[Trial]) -> None:
         todo = [trial for trial in trials if trial not in done]
-        with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
+        with ProcessPoolExecutor(arguments.workers, get_context("spawn"), initializer=watch_parent) as pool:
             for trial, (loss, seconds) in zip(todo, pool.map(partial(train, data=data), todo), strict=True):
                 settings = json.loads(trial.settings)
                 row = {"kind": trial.kind, "settings": settings, "seed": trial.seed}
