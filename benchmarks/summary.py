@@ -10,7 +10,7 @@ from typing import Any
 
 from hepkan.files import write_text
 from hepkan.physics.io import read_sample
-from hepkan.report.words import count, headline, rounded, seconds, title, with_error
+from hepkan.report.words import count, difference, headline, rounded, seconds, title, verdict, with_error
 from hepkan.studies.environment import cpu, versions
 from hepkan.studies.members import Data
 
@@ -49,7 +49,8 @@ def facts(report: Mapping[str, Any]) -> str:
     ]
     seeds = max(row["seeds"] for row in report["rows"])
     return (
-        f"{'; '.join(parts)}. {count(data['n_train'])} events train, {count(data['n_validation'])} validate, "
+        f"{'; '.join(parts)}; copies of one collision count as one effective event. "
+        f"{count(data['n_train'])} events train, {count(data['n_validation'])} validate, "
         f"{count(data['n_test'])} test. Mean over {seeds} seeds; errors add seeds and a bootstrap of test events by "
         "group. Rejection is 1 / background efficiency at a signal efficiency; Z is the largest Asimov significance "
         f"at {report['luminosity_fb']:g}/fb. {report['environment']['cpu']}, one thread per training, "
@@ -58,8 +59,10 @@ def facts(report: Mapping[str, Any]) -> str:
 
 
 def verdicts(report: Mapping[str, Any], main: str, reference: str) -> str:
-    """Return who wins, as a list of sentences."""
-    return "\n".join(f"- {line}" for line in headline(report, main, reference))
+    """Return who wins, as a list of sentences: one training each, then the mean score of all seeds."""
+    pairs = [item for item in report["comparisons"] if item["metric"] == "auc" and item["model"] == f"{main} ensemble"]
+    lines = [*headline(report, main, reference), *(f"{verdict(one)} AUC {difference(one)}." for one in pairs)]
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def insert(text: str, name: str, path: Path = ROOT / "README.md") -> None:

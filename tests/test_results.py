@@ -1,0 +1,45 @@
+"""Numbers in README and settings in the card are those that the scripts in `benchmarks/` have written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import multijet
+import pytest
+import tuning
+
+from hepkan.baselines import MODELS
+from hepkan.studies.options import load_card
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+TUNED = json.loads(tuning.RESULT.read_text(encoding="utf-8"))
+RESULT = json.loads(multijet.RESULT.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("kind", tuning.SPACE)
+def test_card_has_the_settings_that_won_on_validation_events(kind: str) -> None:
+    settings = load_card("multijet").settings(kind, MODELS[kind].settings)
+    winner = TUNED["best"][kind]["settings"]
+    assert {**MODELS[kind].settings, **settings} == {**MODELS[kind].settings, **winner}
+
+
+def test_every_kind_had_the_same_number_of_trials() -> None:
+    counts = {kind: sum(trial["kind"] == kind for trial in TUNED["trials"]) for kind in tuning.SPACE}
+    assert set(counts.values()) == {tuning.TRIALS + tuning.FINALISTS * (len(tuning.SEEDS) - 1)}
+
+
+@pytest.mark.parametrize("part", ["results", "compositions", "hidden"])
+def test_readme_says_what_was_measured(part: str) -> None:
+    found = re.search(rf"<!-- {part} -->\n(.*?)\n<!-- /{part} -->", README, re.DOTALL)
+    assert found is not None
+    assert found[1] == multijet.readme_parts(RESULT)[part]
+
+
+def test_results_are_of_the_full_sample_and_five_seeds() -> None:
+    rows = RESULT["sample"]["rows"]
+    assert sum(count for name, count in rows.items() if name != "multijet") >= 100_000
+    assert rows["multijet"] >= 90_000
+    assert {row["seeds"] for row in RESULT["report"]["rows"] if not row["model"].startswith("cut")} == {5}
+    assert RESULT["sha256"] == TUNED["sha256"]
