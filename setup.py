@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
+FLAGS = ["-std=c++17", "-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
 INSTRUCTION_SETS = {
     "generic": [],
     "avx2": ["-mavx2", "-mfma"],
