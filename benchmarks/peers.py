@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from summary import insert, speed_table
 from torch import Tensor, nn
 
 from hepkan.nn import KAN
@@ -32,6 +33,7 @@ from hepkan.splines import cpu, ops
 from hepkan.splines.basis import kan_layer_reference
 
 OURS = "hepkan cpu"
+OUTPUT = Path(__file__).parent / "results" / "peers"
 SECONDS_PER_TURN = 0.08
 
 
@@ -281,7 +283,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "peers")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     return parser.parse_args()
 
 
@@ -300,6 +302,8 @@ def main() -> int:
         options.output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
         options.output.with_suffix(".md").write_text(markdown(report))
         print(report["rows"][-1]["case"], flush=True)
+    if options.output == OUTPUT:
+        insert(speed_table(report), "speed")
     return 0
 
 

@@ -65,6 +65,19 @@ def verdicts(report: Mapping[str, Any], main: str, reference: str) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def speed_table(report: Mapping[str, Any], batch: int = 1024) -> str:
+    """Return time of each peer over ours at one batch size, and memory kept for backward, as Markdown."""
+    rows = []
+    for one in report["rows"]:
+        case, _, size = one["case"].rpartition(" batch ")
+        if int(size) == batch and not one["peer"].startswith("hepkan"):
+            ours = next(r for r in report["rows"] if r["case"] == one["case"] and r["peer"] == "hepkan cpu")
+            ratios = [f"{one[key]:.1f} x" for key in ("train_ratio", "infer_ratio")]
+            memory = f"{one['saved_bytes_per_event'] / ours['saved_bytes_per_event']:.1f} x"
+            rows.append([case, one["peer"], *ratios, memory])
+    return table(["network", "against", "training step", "inference", "memory for backward"], rows)
+
+
 def insert(text: str, name: str, path: Path = ROOT / "README.md") -> None:
     """Put text between the markers `<!-- name -->` and `<!-- /name -->` of a page."""
     page = path.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import multijet
 import pytest
+import summary
 import tuning
 
 from hepkan.baselines import MODELS
@@ -30,11 +31,12 @@ def test_every_kind_had_the_same_number_of_trials() -> None:
     assert set(counts.values()) == {tuning.TRIALS + tuning.FINALISTS * (len(tuning.SEEDS) - 1)}
 
 
-@pytest.mark.parametrize("part", ["results", "compositions", "hidden"])
+@pytest.mark.parametrize("part", ["results", "compositions", "hidden", "speed"])
 def test_readme_says_what_was_measured(part: str) -> None:
     found = re.search(rf"<!-- {part} -->\n(.*?)\n<!-- /{part} -->", README, re.DOTALL)
     assert found is not None
-    assert found[1] == multijet.readme_parts(RESULT)[part]
+    speed = json.loads((multijet.RESULT.parent / "peers.json").read_text(encoding="utf-8"))
+    assert found[1] == {**multijet.readme_parts(RESULT), "speed": summary.speed_table(speed)}[part]
 
 
 def test_results_are_of_the_full_sample_and_five_seeds() -> None:
