@@ -239,7 +239,7 @@ def check_writable(folder: Path) -> None:
 def out() -> Console:
     """Return the console of standard output, wide enough for a table when it is a file or a pipe."""
     console = Console()
-    return console if console.is_terminal else Console(width=120)
+    return console if console.is_terminal else Console(width=140)
 
 
 def err() -> Console:
