@@ -89,13 +89,14 @@ class QuantileNormal(nn.Module):
         middle = (torch.cumsum(mass, 0) - 0.5 * mass) / mass.sum()
         if len(unique) > self.nodes:
             # Equal steps in the normal score: dense in the bulk and still resolved in the tails.
-            scores = torch.linspace(-self.limit, self.limit, self.nodes, dtype=torch.float64)
+            scores = torch.linspace(-self.limit, self.limit, self.nodes, dtype=torch.float64, device=values.device)
             levels = torch.special.ndtr(scores)
             kept = torch.unique(torch.searchsorted(middle, levels).clamp(max=len(unique) - 1))
             unique, middle = unique[kept], middle[kept]
         scores = torch.special.ndtri(middle.clamp(1e-12, 1.0 - 1e-12)).clamp(-self.limit, self.limit)
         missing = self.nodes - len(unique)
-        step = torch.clamp(unique[-1].abs(), min=1.0) * torch.arange(1, missing + 1, dtype=torch.float64)
+        numbers = torch.arange(1, missing + 1, dtype=torch.float64, device=values.device)
+        step = torch.clamp(unique[-1].abs(), min=1.0) * numbers
         return torch.cat([unique, unique[-1] + step]), torch.cat([scores, scores[-1:].expand(missing)])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ INPUT_MAPS: dict[str, type[nn.Module]] = {"quantile": QuantileNormal, "standard"
 def _finite(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the events without NaN or infinity in float64, with non-negative weights `(n, 1)`."""
     values = x.detach().double()
-    w = torch.ones(len(values), dtype=torch.float64) if weight is None else weight.detach().double().abs()
+    w = values.new_ones(len(values)) if weight is None else weight.detach().to(values).abs()
     kept = torch.isfinite(values).all(dim=1) & (w > 0)
     if not bool(kept.any()):
         raise DataError("A map needs events with finite features and non-zero weights, however there are none.")
