@@ -79,9 +79,8 @@ def jet_electrons(columns: Mapping[str, Any], data_path: Path, jets: Path) -> di
     data = prepare(load_card("multijet", data=data_path))
     test = split(data, 0)[2]
     prompt = columns["target"] == 1
-    other = get_task("multijet").table(path=data_path, n=2, mix={})  # names of the inputs
     background = pq.read_table(jets)
-    X = np.column_stack([background[name].to_numpy() for name in other.names])
+    X = np.column_stack([background[name].to_numpy() for name in test.names])
     assert np.array_equal(test.id, columns["id"])
     y = np.append(np.ones(prompt.sum()), np.zeros(len(X))).astype(int)
     w = np.append(columns["weight"][prompt], background["weight"].to_numpy())

@@ -33,13 +33,15 @@ def main() -> None:
         weight = columns["weight"][rows]
         _, group = np.unique(columns["group"][rows], return_inverse=True)
         error = np.sqrt(np.sum(np.bincount(group, weight) ** 2))
+        effective = {"rows": weight.sum() ** 2 / np.sum(weight**2), "collisions": (weight.sum() / error) ** 2}
         quartiles = {}
         for observable in OBSERVABLES:
             order = np.argsort(columns[observable][rows], kind="stable")
             share = (np.cumsum(weight[order]) - 0.5 * weight[order]) / weight.sum()
             values = np.interp(LEVELS, share, columns[observable][rows][order])
             quartiles[observable] = [float(f"{value:.6g}") for value in values]
-        processes[name] = {"rows": int(rows.sum()), "pb": weight.sum(), "error_pb": error, "quartiles": quartiles}
+        yields = {"rows": int(rows.sum()), "effective": effective, "pb": weight.sum(), "error_pb": error}
+        processes[name] = {**yields, "quartiles": quartiles}
     recipe = {name: sample.metadata[name] for name in ("recipe_hash", "seed", "version")}
     write_text(RESULT, json.dumps({**recipe, "levels": LEVELS, "processes": processes}, indent=1) + "\n")
 

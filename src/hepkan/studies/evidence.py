@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepkan.metrics import bootstrap, roc_curve
+from hepkan.metrics.repetition import spread
 from hepkan.studies.card import Card
 from hepkan.studies.members import Member
 
@@ -178,12 +179,6 @@ def standard_error(values: Floats) -> float:
     if len(values) < 2 or not np.isfinite(values).all():
         return 0.0
     return float(values.std(ddof=1) / math.sqrt(len(values)))
-
-
-def spread(repeated: Floats) -> float:
-    """Return the standard deviation of the repetitions, NaN where too many are infinite to tell."""
-    good = repeated[np.isfinite(repeated)]
-    return float(good.std(ddof=1)) if len(good) > len(repeated) / 2 and len(good) > 1 else math.nan
 
 
 def finite(value: float) -> float | None:
