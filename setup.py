@@ -14,8 +14,8 @@ setup(
     ext_modules=[
         Extension(
             f"hepkan.splines._kan_{name}",
-            [f"{FOLDER}/kan_layer.cpp"],
-            depends=[f"{FOLDER}/spline.hpp"],
+            [f"{FOLDER}/kan_layers.cpp"],
+            depends=[f"{FOLDER}/{name}.hpp" for name in ("spline", "vectors", "edge_rows")],
             extra_compile_args=[*FLAGS, *flags],
             extra_link_args=["-pthread"],
             language="c++",

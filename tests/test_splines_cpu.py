@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hepkan.splines import cpu
+from hepkan.splines import library as library_of
 from hepkan.splines.basis import kan_layer_reference
 
 if cpu.reason_unusable() is not None:
@@ -23,17 +24,17 @@ SHAPES = [(0, 2, 3, 5), (1, 1, 1, 1), (7, 3, 5, 4), (257, 7, 9, 5), (1000, 2, 70
 KNOTS = ["uniform", "random", "repeated", "clamped"]
 
 
-@pytest.fixture(params=cpu.NAMES)
+@pytest.fixture(params=library_of.NAMES)
 def library(request, monkeypatch):
     """Run the test with one instruction set; those above the processor's own are left out."""
-    runs = cpu.load("generic").hepkan_instruction_set()
+    runs = library_of.load("generic").hepkan_instruction_set()
     if (
-        cpu.NAMES.index(request.param) > runs
+        library_of.NAMES.index(request.param) > runs
         or importlib.util.find_spec(f"hepkan.splines._kan_{request.param}") is None
     ):
         pytest.skip(f"{request.param} is not built or this processor does not run it")
-    chosen = cpu.load(request.param), request.param
-    monkeypatch.setattr(cpu, "_choose", lambda: chosen)
+    chosen = library_of.load(request.param), request.param
+    monkeypatch.setattr(library_of, "choose", lambda: chosen)
     return request.param
 
 
@@ -112,17 +113,17 @@ def assert_close(found, expected, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("degree", cpu.DEGREES)
+@pytest.mark.parametrize("degree", library_of.DEGREES)
 def test_values_and_gradients_are_those_of_the_dense_layer(library, degree, dtype):
     for shape, kind in itertools.product(SHAPES, KNOTS):
-        base = list(cpu.BASES)[(len(kind) + shape[0]) % 3]
+        base = list(library_of.BASES)[(len(kind) + shape[0]) % 3]
         arguments = make(shape, degree, kind, dtype)
         found = gradients(cpu.kan_layer, *arguments, degree, base)
         expected = gradients(dense_layer, *(a.double() for a in arguments), degree, base)
         assert_close(found, expected, dtype)
 
 
-@pytest.mark.parametrize("base", cpu.BASES)
+@pytest.mark.parametrize("base", library_of.BASES)
 def test_base_function_far_from_zero(library, base):
     _, knots, coef, weight, _ = make((1, 1, 3, 4), 3, dtype=torch.float32)
     x = torch.tensor([[-1e30], [-3e9], [-95.0], [-20.0], [0.0], [15.0], [95.0], [3e9], [1e30]])
@@ -154,7 +155,7 @@ def test_a_bad_event_spoils_only_itself(library, bad, intervals):
         assert dcoef[2].isnan().all() and dweight[2].isnan().all()
 
 
-@pytest.mark.parametrize("base", cpu.BASES)
+@pytest.mark.parametrize("base", library_of.BASES)
 def test_nan_reaches_the_parameters_as_in_the_reference(library, base):
     x, knots, coef, weight, dy = make((100, 4, 9, 5), 3)
     x[:20] += 0.01
@@ -247,7 +248,7 @@ def test_a_missing_base_weight_is_zero(library):
     assert torch.equal(without, cpu.kan_layer(x, knots, coef, weight * 0, 3, "silu"))
 
 
-@pytest.mark.parametrize("degree", cpu.DEGREES)
+@pytest.mark.parametrize("degree", library_of.DEGREES)
 def test_gradcheck(library, degree):
     x, knots, coef, weight, _ = make((5, 3, 4, 4), degree, "uniform", seed=3)
     x = x[2:] + 0.01
@@ -279,7 +280,7 @@ def test_knots_changed_in_place_are_seen():
 
 
 def test_the_torch_reference_agrees():
-    for degree, base in itertools.product(cpu.DEGREES, cpu.BASES):
+    for degree, base in itertools.product(library_of.DEGREES, library_of.BASES):
         arguments = make((100, 5, 9, 6), degree)
         arguments[0][:20] += 0.01
         expected = gradients(kan_layer_reference, *arguments, degree, base)
@@ -313,9 +314,9 @@ def test_arguments_that_do_not_fit_are_refused():
 
 def test_an_installation_without_the_kernel_says_why(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    library, reason = cpu._choose.__wrapped__()
+    library, reason = library_of.choose.__wrapped__()
     assert library is None and "compiler" in reason
-    monkeypatch.setattr(cpu, "_choose", lambda: (library, reason))
+    monkeypatch.setattr(library_of, "choose", lambda: (library, reason))
     assert cpu.reason_unusable() == reason and cpu.instruction_set() is None
     with pytest.raises(ValueError, match="compiler"):
         cpu.kan_layer(*make((10, 3, 4, 5), 3)[:4], 3, "silu")

@@ -8,6 +8,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +18,19 @@ from torch.nn import functional
 from hepkan.errors import UsageError, unknown
 
 BASES = ("silu", "linear", "none")
+
+
+class Layer(NamedTuple):
+    """The numbers of one layer.
+
+    **Shape** knots: `(in, G + 2 degree + 1)`, non-decreasing, coef: `(in, G + degree, out)`, base_weight: `(in, out)`,
+    bias: `(out,)`; None stands for zeros.
+    """
+
+    knots: Tensor
+    coef: Tensor
+    base_weight: Tensor | None = None
+    bias: Tensor | None = None
 
 
 def bspline_basis(x: Tensor, knots: Tensor, degree: int) -> Tensor:
@@ -76,6 +92,18 @@ def kan_layer_reference(
     if base == "none" or base_weight is None:
         return y
     return y + base_function(x, base) @ base_weight
+
+
+def kan_stack_reference(x: Tensor, layers: Sequence[Layer], degree: int, base: str) -> Tensor:
+    """Evaluate layers one after another; x: `(batch, in)` of the first, result: `(batch, out)` of the last.
+
+    Raises:
+        UsageError: as `kan_layer_reference`.
+    """
+    for knots, coef, base_weight, bias in layers:
+        x = kan_layer_reference(x, knots, coef, base_weight, degree, base)
+        x = x if bias is None else x + bias
+    return x
 
 
 def base_function(x: Tensor, base: str) -> Tensor:

@@ -1,86 +1,39 @@
 """The compiled CPU kernel: per event and input only `degree + 1` rows of coefficients are touched, in both directions.
 
-The shared library (`csrc/kan_layer.cpp`) has a plain C interface and is called through ctypes, which releases the GIL.
-It is built once per instruction set; the best one that this processor runs is used. Backward keeps only the layer's
-input and parameters. Results do not depend on the number of threads, which is `torch.get_num_threads()`.
+A stack of layers is one call forward and one call backward. Backward keeps only the layers' inputs and parameters; the
+second derivative goes through the plain-torch reference. Under `torch.compile` the same calls are the operators
+`hepkan::kan_stack` and `hepkan::kan_stack_backward`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-NAMES = ("generic", "avx2", "avx512")
-BASES = {"none": 0, "linear": 1, "silu": 2}
-DEGREES = range(1, 6)
-SUFFIXES = {torch.float32: "f32", torch.float64: "f64"}
-WORK_PER_THREAD = 400_000  # multiply-adds below which a thread costs more than it brings
-
-_P, _I = ctypes.c_void_p, ctypes.c_int64
-_SIGNATURES: dict[str, list[type]] = {
-    "tables": [_P, _I, _I, _I, _P],
-    "forward": [_P, _I, _I, _P, _P, _P, _P, *[_I] * 7],
-    "backward": [_P, _I, _I, _P, _P, _P, _P, _I, _I, _P, _P, _P, *[_I] * 7],
-}
-
-
-def load(name: str) -> ctypes.CDLL:
-    """Load the library built for one instruction set.
-
-    Raises:
-        OSError: it was not built, or the system cannot load it.
-    """
-    spec = importlib.util.find_spec(f"hepkan.splines._kan_{name}")
-    if spec is None or spec.origin is None:
-        raise OSError(
-            f"the compiled kernel ({name}) is not part of this installation: there was no working C++17 compiler "
-            "(GCC or Clang) when hepkan was installed; install one and reinstall hepkan"
-        )
-    library = ctypes.CDLL(spec.origin)
-    for stem, arguments in _SIGNATURES.items():
-        for suffix in SUFFIXES.values():
-            function = getattr(library, f"hepkan_{stem}_{suffix}")
-            function.argtypes, function.restype = arguments, ctypes.c_int
-    library.hepkan_table_numbers.argtypes, library.hepkan_table_numbers.restype = [_I, _I], ctypes.c_int64
-    return library
-
-
-@functools.cache
-def _choose() -> tuple[ctypes.CDLL | None, str]:
-    """The library in use with the name of its instruction set, or None with the reason why there is none."""
-    try:
-        best = load("generic")
-    except OSError as error:
-        return None, str(error)
-    for name in reversed(NAMES[1 : 1 + best.hepkan_instruction_set()]):
-        try:
-            return load(name), name
-        except OSError:  # this variant was not built: the next simpler one serves
-            continue
-    return best, "generic"
+from hepkan.splines import library
+from hepkan.splines.basis import Layer, kan_stack_reference
+from hepkan.splines.library import BASES, DEGREES, SUFFIXES
 
 
 def reason_unusable() -> str | None:
     """Why the kernel cannot be used in this installation, None when it can."""
-    library, text = _choose()
-    return text if library is None else None
+    found, text = library.choose()
+    return text if found is None else None
 
 
 def instruction_set() -> str | None:
     """Name of the instruction set in use (`generic`, `avx2`, `avx512`), None when the kernel is unusable."""
-    library, text = _choose()
-    return None if library is None else text
+    found, text = library.choose()
+    return None if found is None else text
 
 
 def supports(x: Tensor, degree: int, base: str) -> str | None:
     """Why this call cannot be served, None when it can."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        return "the cpu kernel cannot be traced or compiled by torch"
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return "the cpu kernel cannot be traced by torch.jit"
     if x.device.type != "cpu":
         return f"the cpu kernel needs tensors on the CPU, however: x.device={x.device}"
     if x.dtype not in SUFFIXES:
@@ -93,20 +46,27 @@ def supports(x: Tensor, degree: int, base: str) -> str | None:
 
 
 def kan_layer(x: Tensor, knots: Tensor, coef: Tensor, base_weight: Tensor | None, degree: int, base: str) -> Tensor:
-    r"""Sum over inputs of base function and spline, without bias.
+    r"""Sum over inputs of base function and spline, without bias; the stack of one layer.
 
     .. math:: y_o = \sum_i [ b(x_i) W_{io} + \sum_m B_m(x_i) C_{imo} ]
-
-    A second derivative goes through the plain-torch reference.
 
     **Shape** x: `(batch, in)`, knots: `(in, G + 2 degree + 1)`, coef: `(in, G + degree, out)`,
     base_weight: `(in, out)` or None, result: `(batch, out)`.
 
+    Raises:
+        ValueError: as `kan_stack`.
+    """
+    return kan_stack(x, [Layer(knots, coef, base_weight)], degree, base)
+
+
+def kan_stack(x: Tensor, layers: Sequence[Layer], degree: int, base: str) -> Tensor:
+    """Evaluate layers one after another.
+
+    **Shape** x: `(batch, in)` of the first layer, any strides, result: `(batch, out)` of the last.
+
     Args:
-        x: the layer's input, any strides.
-        knots: extended knots per input, non-decreasing; no gradient flows to them.
-        coef: spline coefficients.
-        base_weight: weights of the base function; None is the same as zeros.
+        x: the inputs.
+        layers: see `basis.Layer`; no gradient flows to the knots.
         degree: 1 to 5.
         base: `silu`, `linear` or `none`.
 
@@ -116,30 +76,41 @@ def kan_layer(x: Tensor, knots: Tensor, coef: Tensor, base_weight: Tensor | None
     reason = supports(x, degree, base)
     if reason is not None:
         raise ValueError(reason)
-    _check(x, knots, coef, base_weight, degree)
-    weight = None if base == "none" else base_weight
-    return _Layer.apply(x, knots, coef, weight, degree, base)  # type: ignore[no-any-return, no-untyped-call]
+    width = x.shape[1] if x.dim() == 2 else None
+    for layer in layers:
+        _check(x, width, layer, degree)
+        width = layer.coef.shape[2]
+    if base == "none":
+        layers = [layer._replace(base_weight=None) for layer in layers]
+    if torch.compiler.is_compiling():
+        parts = (_filled([layer[n] for layer in layers], x) for n in range(4))
+        y, _ = torch.ops.hepkan.kan_stack(x, *parts, degree, base)
+        return y  # type: ignore[no-any-return]
+    flat = [tensor for layer in layers for tensor in layer]
+    if not torch.is_grad_enabled() or not any(t is not None and t.requires_grad for t in (x, *flat)):
+        return library.forward(x, layers, library.tables(layers, degree, x.dtype), degree, base, keep=False)[0]
+    return _Stack.apply(degree, base, x, *flat)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _check(x: Tensor, knots: Tensor, coef: Tensor, base_weight: Tensor | None, degree: int) -> None:
+def _check(x: Tensor, width: int | None, layer: Layer, degree: int) -> None:
     """Refuse shapes and types that would make the library read elsewhere."""
-    if x.dim() != 2 or coef.dim() != 3 or knots.dim() != 2:
+    knots, coef, base_weight, bias = layer
+    if width is None or coef.dim() != 3 or knots.dim() != 2:
         raise ValueError(
             "x and knots need two dimensions and coef three, however: "
             f"x.shape={tuple(x.shape)}, knots.shape={tuple(knots.shape)}, coef.shape={tuple(coef.shape)}"
         )
     inputs, splines, outputs = coef.shape
     intervals = splines - degree
-    if intervals < 1 or knots.shape != (inputs, intervals + 2 * degree + 1) or x.shape[1] != inputs:
+    if intervals < 1 or knots.shape != (inputs, intervals + 2 * degree + 1) or width != inputs:
         raise ValueError(
             f"x (batch, in), knots (in, G + 2 * {degree} + 1) and coef (in, G + {degree}, out) have to fit, however: "
-            f"x.shape={tuple(x.shape)}, knots.shape={tuple(knots.shape)}, coef.shape={tuple(coef.shape)}"
+            f"x.shape={(x.shape[0], width)}, knots.shape={tuple(knots.shape)}, coef.shape={tuple(coef.shape)}"
         )
-    if base_weight is not None and base_weight.shape != (inputs, outputs):
-        raise ValueError(
-            f"base_weight needs the shape {(inputs, outputs)}, however: base_weight.shape={tuple(base_weight.shape)}"
-        )
-    for name, tensor in {"coef": coef, "base_weight": base_weight}.items():
+    for name, tensor, shape in (("base_weight", base_weight, (inputs, outputs)), ("bias", bias, (outputs,))):
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name} needs the shape {shape}, however: {name}.shape={tuple(tensor.shape)}")
+    for name, tensor in {"coef": coef, "base_weight": base_weight, "bias": bias}.items():
         if tensor is not None and (tensor.dtype != x.dtype or tensor.device != x.device):
             raise ValueError(
                 f"{name} and x need the same type and device, however: {tensor.dtype} on {tensor.device} "
@@ -147,98 +118,107 @@ def _check(x: Tensor, knots: Tensor, coef: Tensor, base_weight: Tensor | None, d
             )
 
 
-@functools.lru_cache(maxsize=32)
-def _tables(content: bytes, inputs: int, degree: int, dtype: torch.dtype) -> Tensor:
-    """Polynomials of every cell. Found by the knots' content, so a change in place can never leave them stale."""
-    knots = torch.frombuffer(bytearray(content), dtype=dtype)
-    intervals = knots.numel() // inputs - 2 * degree - 1
-    numbers = _library().hepkan_table_numbers(intervals, degree)
-    tables = torch.empty(inputs * numbers, dtype=dtype)
-    _call("tables", dtype, knots.data_ptr(), inputs, intervals, degree, tables.data_ptr())
-    return tables
+def _layers(flat: Sequence[Tensor | None]) -> list[Layer]:
+    return [Layer(*flat[n : n + 4]) for n in range(0, len(flat), 4)]  # type: ignore[arg-type]
 
 
-def _tables_of(knots: Tensor, degree: int, dtype: torch.dtype) -> Tensor:
-    if knots.shape[0] == 0:
-        return torch.empty(0, dtype=dtype)
-    content = knots.detach().to("cpu", dtype).contiguous().numpy().tobytes()
-    return _tables(content, knots.shape[0], degree, dtype)
-
-
-def _library() -> ctypes.CDLL:
-    library, reason = _choose()
-    if library is None:
-        raise RuntimeError(reason)
-    return library
-
-
-def _call(stem: str, dtype: torch.dtype, *arguments: int | None) -> None:
-    status = getattr(_library(), f"hepkan_{stem}_{SUFFIXES[dtype]}")(*arguments)
-    if status:
-        raise MemoryError(f"the cpu kernel ran out of memory in {stem}")
-
-
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def _sizes(x: Tensor, coef: Tensor, degree: int, base: str) -> tuple[int, ...]:
-    """Batch, inputs, outputs, intervals, degree, base function, threads."""
-    batch, inputs = x.shape
-    outputs = coef.shape[2]
-    work = batch * inputs * (outputs + 8) * (degree + 2)
-    threads = max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
-    return batch, inputs, outputs, coef.shape[1] - degree, degree, BASES[base], threads
-
-
-class _Layer(torch.autograd.Function):
+class _Stack(torch.autograd.Function):
     """One autograd rule around the two library calls."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, knots: Tensor, coef: Tensor, base_weight: Tensor | None, degree: int, base: str
-    ) -> Tensor:
-        ctx.save_for_backward(x, knots, coef, base_weight)
-        ctx.degree, ctx.base = degree, base
-        tables = _tables_of(knots, degree, x.dtype)
-        coef = coef.contiguous()
-        weight = None if base_weight is None else base_weight.contiguous()
-        y = x.new_empty(x.shape[0], coef.shape[2])
-        sizes = _sizes(x, coef, degree, base)
-        tensors = (tables.data_ptr(), coef.data_ptr(), _pointer(weight), y.data_ptr())
-        _call("forward", x.dtype, x.data_ptr(), *x.stride(), *tensors, *sizes)
+    def forward(ctx: Any, degree: int, base: str, x: Tensor, *flat: Tensor | None) -> Tensor:
+        layers = _layers(flat)
+        ctx.degree, ctx.base, ctx.tables = degree, base, library.tables(layers, degree, x.dtype)
+        y, hidden = library.forward(x, layers, ctx.tables, degree, base, keep=True)
+        ctx.save_for_backward(x, hidden, *flat)
         return y
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        x, knots, coef, base_weight = ctx.saved_tensors
-        need_x, _, need_coef, need_base = ctx.needs_input_grad[:4]
+        x, hidden, *flat = ctx.saved_tensors
+        need_x, *needed = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
-            return _differentiable(ctx, upstream[0])
-        (dy,) = upstream
-        tables = _tables_of(knots, ctx.degree, x.dtype)
-        coef = coef.contiguous()
-        weight = None if base_weight is None else base_weight.contiguous()
-        dx = torch.empty(x.shape, dtype=x.dtype) if need_x else None
-        dcoef = torch.empty_like(coef) if need_coef or need_base else None
-        dbase = torch.empty_like(weight) if need_base and weight is not None else None
-        sizes = _sizes(x, coef, ctx.degree, ctx.base)
-        inputs = (tables.data_ptr(), coef.data_ptr(), _pointer(weight), dy.data_ptr(), *dy.stride())
-        outputs = (_pointer(dx), _pointer(dcoef), _pointer(dbase))
-        _call("backward", x.dtype, x.data_ptr(), *x.stride(), *inputs, *outputs, *sizes)
-        return dx, None, dcoef if need_coef else None, dbase, None, None
+            return None, None, *_differentiable(x, flat, upstream[0], ctx.degree, ctx.base, [need_x, *needed])
+        how = (ctx.degree, ctx.base, need_x, any(needed))
+        dx, gradients = library.backward(x, hidden, _layers(flat), ctx.tables, upstream[0], *how)
+        found = [gradient for one in gradients for gradient in (None, *one)]
+        return None, None, dx, *(g if need else None for g, need in zip(found, needed, strict=True))
 
 
-def _differentiable(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiable(
+    x: Tensor, flat: Sequence[Tensor | None], dy: Tensor, degree: int, base: str, needed: Sequence[bool]
+) -> list[Tensor | None]:
     """The gradients as functions that can be differentiated again, by the plain-torch reference."""
-    from hepkan.splines.basis import kan_layer_reference
-
-    x, knots, coef, base_weight = ctx.saved_tensors
-    inputs = [x, knots, coef, base_weight]
-    wanted = [n for n, needed in enumerate(ctx.needs_input_grad[:4]) if needed]
-    y = kan_layer_reference(x, knots, coef, base_weight, ctx.degree, ctx.base)
-    found = torch.autograd.grad(y, [inputs[n] for n in wanted], dy, create_graph=True)
-    gradients: list[Tensor | None] = [None] * 6
+    inputs = [x, *flat]
+    wanted = [n for n, need in enumerate(needed) if need]
+    y = kan_stack_reference(x, _layers(flat), degree, base)
+    leaves: list[Any] = [inputs[n] for n in wanted]
+    found = torch.autograd.grad(y, leaves, dy, create_graph=True, allow_unused=True)
+    gradients: list[Tensor | None] = [None] * len(inputs)
     for n, gradient in zip(wanted, found, strict=True):
         gradients[n] = gradient
-    return tuple(gradients)
+    return gradients
+
+
+# ---- operators for torch.compile; an empty tensor stands for None --------------------------------------------------
+
+_SPLINES = "Tensor[] knots, Tensor[] coef, Tensor[] base_weight, Tensor[] bias, int degree, str base"
+
+
+def _filled(tensors: Sequence[Tensor | None], like: Tensor) -> list[Tensor]:
+    return [like.new_empty(0) if t is None else t for t in tensors]
+
+
+def _unpacked(*columns: Sequence[Tensor]) -> list[Layer]:
+    return [Layer(*(t if t.numel() else None for t in row)) for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
+
+
+@torch.library.custom_op("hepkan::kan_stack", mutates_args=(), schema=f"(Tensor x, {_SPLINES}) -> (Tensor, Tensor)")
+def _forward_operator(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    *columns, degree, base = arguments
+    layers = _unpacked(*columns)
+    y, hidden = library.forward(x, layers, library.tables(layers, degree, x.dtype), degree, base, keep=True)
+    return y, x.new_empty(0) if hidden is None else hidden
+
+
+@_forward_operator.register_fake
+def _(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    coef = arguments[1]
+    rows = sum(c.shape[0] for c in coef[1:])
+    tiles = (x.shape[0] + library.TILE - 1) // library.TILE
+    return x.new_empty(x.shape[0], coef[-1].shape[2]), x.new_empty((tiles, rows, library.TILE) if rows else 0)
+
+
+@torch.library.custom_op(
+    "hepkan::kan_stack_backward",
+    mutates_args=(),
+    schema=f"(Tensor x, Tensor hidden, Tensor dy, {_SPLINES}) -> (Tensor, Tensor[], Tensor[], Tensor[])",
+)
+def _backward_operator(x: Tensor, hidden: Tensor, dy: Tensor, *arguments: Any) -> tuple[Any, ...]:
+    *columns, degree, base = arguments
+    layers, kept = _unpacked(*columns), hidden if hidden.numel() else None
+    tables = library.tables(layers, degree, x.dtype)
+    dx, gradients = library.backward(x, kept, layers, tables, dy, degree, base, True, True)
+    assert dx is not None
+    return dx, *(_filled(column, x) for column in zip(*gradients, strict=True))
+
+
+@_backward_operator.register_fake
+def _(x: Tensor, hidden: Tensor, dy: Tensor, *arguments: Any) -> tuple[Any, ...]:
+    return x.new_empty(x.shape), *([torch.empty_like(t) for t in column] for column in arguments[1:4])
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, *columns, ctx.degree, ctx.base = inputs
+    ctx.number = len(columns[0])
+    ctx.save_for_backward(x, output[1], *(t for column in columns for t in column))
+
+
+def _gradients(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Any, ...]:
+    x, hidden, *flat = ctx.saved_tensors
+    columns = [list(flat[n : n + ctx.number]) for n in range(0, len(flat), ctx.number)]
+    dx, *found = torch.ops.hepkan.kan_stack_backward(x, hidden, dy, *columns, ctx.degree, ctx.base)
+    return dx, [None] * ctx.number, *found, None, None
+
+
+_forward_operator.register_autograd(_gradients, setup_context=_keep)

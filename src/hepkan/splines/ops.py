@@ -1,22 +1,24 @@
 """The one place that chooses a kernel for the spline layer.
 
 A backend's name is a demand: when it cannot serve the call the error says why. `auto` takes the first usable one.
-Differentiating twice needs `backend="torch"` or the CPU kernel, which falls back to it for the second derivative.
+Differentiating twice needs `backend="torch"` or a compiled kernel, which falls back to it for the second derivative.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from hepkan.errors import UsageError, unknown
-from hepkan.splines.basis import kan_layer_reference
+from hepkan.splines.basis import Layer, kan_stack_reference
 
 KERNELS = {"triton": "hepkan.splines.triton_gpu", "cpu": "hepkan.splines.cpu"}
-"""Compiled kernels in the order of preference: name -> module with `supports`, `reason_unusable` and `kan_layer`."""
+"""Compiled kernels in the order of preference: name -> module with `supports`, `reason_unusable` and `kan_stack`."""
 
 BACKENDS = ("auto", "torch", *KERNELS)
 
@@ -35,21 +37,29 @@ def kan_layer(
     Raises:
         UsageError: the backend is unknown or cannot serve this call.
     """
-    if backend == "torch":
-        return kan_layer_reference(x, knots, coef, base_weight, degree, base)
-    if backend == "auto":
-        for name in KERNELS:
-            if _refusal(name, x, degree, base) is None:
-                return _evaluate(name, x, knots, coef, base_weight, degree, base)
-        return kan_layer_reference(x, knots, coef, base_weight, degree, base)
-    if backend not in KERNELS:
+    return kan_stack(x, [Layer(knots, coef, base_weight)], degree, base, backend)
+
+
+def kan_stack(x: Tensor, layers: Sequence[Layer], degree: int, base: str = "silu", backend: str = "auto") -> Tensor:
+    """Evaluate layers one after another; see `basis.kan_stack_reference`.
+
+    **Shape** x: `(batch, in)` of the first layer, result: `(batch, out)` of the last.
+
+    Raises:
+        UsageError: the backend is unknown or cannot serve this call.
+    """
+    if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
-    reason = _refusal(backend, x, degree, base)
-    if reason is not None:
+    if backend == "auto":
+        backend = next((name for name in KERNELS if _refusal(name, x, degree, base) is None), "torch")
+    elif backend != "torch" and (reason := _refusal(backend, x, degree, base)) is not None:
         raise UsageError(
             f"The backend {backend!r} was asked for, however it cannot be used: {reason}. Use backend='auto'."
         )
-    return _evaluate(backend, x, knots, coef, base_weight, degree, base)
+    if backend == "torch":
+        return kan_stack_reference(x, layers, degree, base)
+    kernel = importlib.import_module(KERNELS[backend])
+    return kernel.kan_stack(x, layers, degree, base)  # type: ignore[no-any-return]
 
 
 def available() -> dict[str, str | None]:
@@ -67,6 +77,7 @@ def chosen(device: str = "cpu") -> str:
     return next((name for name in KERNELS if _refusal(name, x, 3, "silu") is None), "torch")
 
 
+@functools.cache
 def _module(name: str) -> ModuleType | str:
     """Return a kernel's module, or the reason why it cannot be imported."""
     try:
@@ -77,16 +88,7 @@ def _module(name: str) -> ModuleType | str:
 
 def _refusal(name: str, x: Tensor, degree: int, base: str) -> str | None:
     """Return why a kernel cannot serve a call, None when it can."""
-    if torch.compiler.is_compiling():
-        return "it cannot be traced by torch.compile"
     module = _module(name)
     if isinstance(module, str):
         return module
     return module.supports(x, degree, base)  # type: ignore[no-any-return]
-
-
-def _evaluate(
-    name: str, x: Tensor, knots: Tensor, coef: Tensor, base_weight: Tensor | None, degree: int, base: str
-) -> Tensor:
-    module = importlib.import_module(KERNELS[name])
-    return module.kan_layer(x, knots, coef, base_weight, degree, base)  # type: ignore[no-any-return]

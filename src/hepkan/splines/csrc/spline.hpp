@@ -9,6 +9,7 @@
 #define HEPKAN_SPLINE_HPP
 
 #include <cstddef>
+#include <limits>
 
 namespace hepkan {
 
@@ -16,10 +17,39 @@ namespace hepkan {
 constexpr int lanes(int degree) { return degree <= 3 ? 4 : 8; }
 constexpr int cell_numbers(int degree) { return lanes(degree) * (degree + 2); }
 
-// Numbers in the table of one input: the grid's knots, padding, the cells.
-inline std::size_t cells_offset(int intervals) { return (static_cast<std::size_t>(intervals) + 1 + 7) / 8 * 8; }
-inline std::size_t table_numbers(int intervals, int degree) {
+// The table of one input: the grid's knots with NaN after them (no x has passed those), the guide or the tree, the cells.
+//
+// The guide finds the cell of x on a long grid in the same time as on a short one. It divides the grid's range into
+// equal bins and tells how many knots lie below each; only the knots of the bin itself remain to be compared. Its header
+// has the range's low end, bins per unit, and the most knots in a bin (0 when above GUIDE_MOST: then bisection is used).
+// See Chen and Asau, "On generating random variates from an empirical distribution", AIIE Trans. 6 (1974) 163.
+constexpr int GUIDE_HEADER = 8, GUIDE_MOST = 4;
+inline int guide_bins(int intervals) { return intervals <= 12 ? 0 : (4 * intervals + 7) / 8 * 8; }
+//
+// Grids of at most 62 intervals have numbers that a vector of 16 can look up in registers: the shorter ones, up to 12,
+// those of their cells in columns (origin, scale, row, then the coefficients), the longer ones their knots as a search
+// tree of TREE_LEVELS levels.
+constexpr int TREE_LEVELS = 6, COLUMN = 16;
+constexpr int tree_level(int level) { return 16 * level; }
+inline int register_numbers(int intervals, int degree) {
+    return intervals <= 12 ? COLUMN * (3 + (degree + 1) * (degree + 1)) : intervals <= 62 ? 16 * (TREE_LEVELS + 1) : 0;
+}
+inline std::size_t guide_offset(int intervals) {
+    return (static_cast<std::size_t>(intervals) + 1 + GUIDE_MOST + 7) / 8 * 8;
+}
+inline std::size_t cells_offset(int intervals) {
+    const int bins = guide_bins(intervals);
+    return guide_offset(intervals) + static_cast<std::size_t>(bins > 0 ? GUIDE_HEADER + bins : 0);
+}
+inline std::size_t registers_offset(int intervals, int degree) {
     return cells_offset(intervals) + (static_cast<std::size_t>(intervals) + 2) * cell_numbers(degree);
+}
+template <class T>
+inline int guide_most(const T* table, int intervals) {
+    return static_cast<int>(table[guide_offset(intervals) + 2]);
+}
+inline std::size_t table_numbers(int intervals, int degree) {
+    return registers_offset(intervals, degree) + static_cast<std::size_t>(register_numbers(intervals, degree));
 }
 
 // The cell of x: how many of the grid's `intervals + 1` knots are <= x. In [0, intervals + 1] for any x and any knots;
@@ -80,6 +110,53 @@ inline void store_cell(T* cell, double origin, double scale, int row, const doub
         for (int r = 0; r <= K; ++r) cell[(p + 1) * L + r] = T(c[p][r]);
 }
 
+// The bin of x: monotone in x, whatever the rounding, so a knot of a lower bin lies below x.
+template <class T>
+inline int guide_bin(T x, T low, T inverse, int bins) {
+    T bin = (x - low) * inverse;
+    bin = bin > T(0) ? bin : T(0);
+    bin = bin < T(bins - 1) ? bin : T(bins - 1);
+    return static_cast<int>(bin);
+}
+
+template <class T>
+inline void fill_guide(const T* grid, int intervals, T* guide) {
+    const int bins = guide_bins(intervals);
+    const T low = grid[0], inverse = T(bins) / (grid[intervals] - low);
+    T* first = guide + GUIDE_HEADER;
+    for (int n = 0; n < GUIDE_HEADER + bins; ++n) guide[n] = T(0);
+    guide[0] = low, guide[1] = inverse;
+    for (int m = 0; m <= intervals; ++m) first[guide_bin(grid[m], low, inverse, bins)] += T(1);
+    T below = T(0), most = T(0);
+    for (int n = 0; n < bins; ++n) {
+        const T here = first[n];
+        most = here > most ? here : most;
+        first[n] = below, below += here;
+    }
+    guide[2] = most <= T(GUIDE_MOST) ? most : T(0);
+}
+
+// Node j of a level is key (2 j + 1) 2^(last level - level) - 1 of the sorted knots; knots that are missing are NaN.
+template <class T>
+inline void fill_tree(const T* grid, int intervals, T* tree) {
+    for (int level = 0; level < TREE_LEVELS; ++level)
+        for (int j = 0; j < 1 << level; ++j) {
+            const int knot = ((2 * j + 1) << (TREE_LEVELS - 1 - level)) - 1;
+            tree[tree_level(level) + j] = knot <= intervals ? grid[knot] : std::numeric_limits<T>::quiet_NaN();
+        }
+}
+
+template <int K, class T>
+inline void fill_columns(int intervals, const T* cells, T* columns) {
+    for (int m = 0; m < intervals + 2; ++m) {
+        const T* cell = cells + m * static_cast<std::size_t>(cell_numbers(K));
+        T* column = columns + m;
+        for (int n = 0; n < 3; ++n, column += COLUMN) *column = cell[n];
+        for (int p = 0; p <= K; ++p)
+            for (int r = 0; r <= K; ++r, column += COLUMN) *column = cell[(p + 1) * lanes(K) + r];
+    }
+}
+
 // Fills the table of one input. The polynomials are made in double whatever T is. Empty intervals are never located;
 // a grid without any non-empty interval gives a spline that is zero.
 template <int K, class T>
@@ -107,10 +184,16 @@ inline void fill_table(const T* knots, int intervals, T* table) {
     }
     if (first < 0) first = last = 0;
     for (int m = 0; m <= intervals; ++m) table[m] = knots[K + m];
-    for (std::size_t n = static_cast<std::size_t>(intervals) + 1; n < cells_offset(intervals); ++n) table[n] = T(0);
+    for (std::size_t n = static_cast<std::size_t>(intervals) + 1; n < guide_offset(intervals); ++n)
+        table[n] = std::numeric_limits<T>::quiet_NaN();
+    if (guide_bins(intervals) > 0) fill_guide(table, intervals, table + guide_offset(intervals));
     store_cell<K>(cells, double(knots[K]), 1.0, first, left);
     store_cell<K>(cells + (intervals + 1) * static_cast<std::size_t>(cell_numbers(K)), double(knots[K + intervals]), 1.0,
                   last, right);
+    T* registers = table + registers_offset(intervals, K);
+    for (int n = 0; n < register_numbers(intervals, K); ++n) registers[n] = T(0);
+    if (intervals <= 12) fill_columns<K>(intervals, cells, registers);
+    else if (intervals <= 62) fill_tree(table, intervals, registers);
 }
 
 // Values and slopes at x of the functions row, row + 1, ..., row + K; returns row.
