@@ -1,55 +1,39 @@
 """Time hepkan's networks against their peers, side by side in one run.
 
-First the gate: values and all gradients of the kernels against the float64 reference. When it is red nothing is timed.
-Then all peers of a case take turns, round after round, so that a busy machine hits them alike; what counts are medians
-of the ratios within rounds. See README.md.
+First the gate: values and gradients of the kernels against the float64 reference. When it is red nothing is timed. Then
+all peers of a case take turns, round after round; what counts are medians of the ratios within rounds. See README.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
 import importlib.metadata
-import itertools
 import json
 import os
 import platform
-import resource
-import statistics
+import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from gate import gate
+from peers_page import page
+from players import OURS, Builder, Case, Player, SkipError
+from rivals import rivals
 from summary import insert, speed_table
-from torch import Tensor, nn
+from targets import targets
+from timing import Action, Turn, peak_rise, seconds_of, summary_of, take_turns
+from variants import adaptive, finer_grids, second_thread
 
-from hepkan.nn import KAN
+from hepkan.files import write_text
 from hepkan.splines import cpu, ops
-from hepkan.splines.basis import kan_layer_reference
 
-OURS = "hepkan cpu"
-OUTPUT = Path(__file__).parent / "results" / "peers"
-SECONDS_PER_TURN = 0.08
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Case:
-    """One network shape and batch size."""
-
-    widths: tuple[int, ...]
-    grid: int
-    batch: int
-
-    @property
-    def name(self) -> str:
-        return f"{'-'.join(map(str, self.widths))} G={self.grid} batch {self.batch}"
-
-
+RESULTS = Path(__file__).parent / "results"
 SHAPES = [
     ((43, 30, 30, 1), 5),
     ((43, 100, 100, 1), 5),
@@ -58,251 +42,187 @@ SHAPES = [
     ((24, 30, 30, 8), 50),
 ]
 BATCHES = (256, 1024, 8192)
+PACKAGES = ("hepkan", "torch", "numpy", "pykan", "jaxkan", "jax", "flax", "onnx", "onnxruntime")
 
 
-def mlp(case: Case, width: int, depth: int) -> nn.Module:
-    sizes = [case.widths[0], *[width] * depth]
-    layers = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], case.widths[-1]))
-
-
-def hepkan(case: Case, backend: str) -> nn.Module:
-    return KAN(case.widths, grid=case.grid, input_map="none", grid_range=(-1.0, 1.0), backend=backend)
-
-
-def efficient_kan(case: Case) -> nn.Module:
-    from efficient_kan import KAN as EfficientKAN
-
-    return EfficientKAN(list(case.widths), grid_size=case.grid)
-
-
-def pykan(case: Case) -> nn.Module | None:
-    """pykan without symbolic branch and without stored activations, its fastest mode; minutes at the largest batch."""
-    if case.batch > 1024:
-        return None
-    from kan import KAN as PyKAN
-
-    model = PyKAN(width=list(case.widths), grid=case.grid, k=3, auto_save=False, symbolic_enabled=False)
-    model.save_act = False
-    return model
-
-
-def peers(options: argparse.Namespace) -> dict[str, Callable[[Case], nn.Module | None]]:
-    """Builders of the networks that can run here, ours first."""
-    found: dict[str, Callable[[Case], nn.Module | None]] = {
-        OURS: lambda case: hepkan(case, "cpu"),
-        "hepkan torch": lambda case: hepkan(case, "torch"),
-        "MLP 2x100": lambda case: mlp(case, 100, 2),
+def measure(
+    case: Case, builders: Mapping[str, Builder], rounds: int, limit: float
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Return a row per peer, and which peers were not timed and why."""
+    players, first_calls, skipped = {}, {}, []
+    for name, build in builders.items():
+        torch.manual_seed(0)
+        try:
+            player = build(case)
+            first_calls[name] = first_call(player, limit)
+            players[name] = player
+        except Exception as error:
+            if name == OURS:
+                raise
+            reason = f"{error}" if isinstance(error, SkipError) else f"{type(error).__name__}: {error}"[:200]
+            skipped.append({"case": case.name, "peer": name, "reason": reason})
+    work: dict[tuple[str, str], Action] = {
+        (name, kind): action for name, player in players.items() for kind, action in player.actions.items()
     }
-    if options.mlp500:
-        found["MLP 3x500"] = lambda case: mlp(case, 500, 3)
-    if options.efficient_kan:
-        sys.path.insert(0, str(options.efficient_kan / "src"))
-        found["efficient-kan"] = efficient_kan
-        if options.compile:
-            found["efficient-kan compiled"] = lambda case: torch.compile(efficient_kan(case))
-    if options.pykan:
-        found["pykan fast"] = pykan
-    return found
+    taken = take_turns(work, rounds)
+    rows = [
+        row(case, name, player, taken) | {"first_call_seconds": first_calls[name]} for name, player in players.items()
+    ]
+    return rows, skipped
 
 
-def gate() -> list[str]:
-    """Names of the checks that fail: values and gradients of the cpu kernel, knots even and uneven, points anywhere."""
-    failures = []
-    generator = torch.Generator().manual_seed(1)
-    for inputs, outputs, grid, degree in [
-        (43, 30, 5, 3),
-        (30, 1, 5, 3),
-        (24, 30, 50, 3),
-        (7, 100, 20, 2),
-        (5, 8, 4, 5),
-    ]:
-        knots = torch.rand(inputs, grid + 2 * degree + 1, generator=generator).mul(3).sub(1.5).sort(dim=1).values
-        x = torch.randn(500, inputs, generator=generator)
-        coef = torch.randn(inputs, grid + degree, outputs, generator=generator)
-        weight = torch.randn(inputs, outputs, generator=generator)
-        dy = torch.randn(500, outputs, generator=generator)
-        found = value_and_gradients(cpu.kan_layer, x, knots, coef, weight, dy, degree)
-        doubles = [t.double() for t in (x, knots, coef, weight, dy)]
-        exact = value_and_gradients(kan_layer_reference, *doubles, degree)
-        for name, one, other in zip(("y", "dx", "dcoef", "dbase"), found, exact, strict=True):
-            error = ((one.double() - other).abs().max() / other.abs().max()).item()
-            if not error < 1e-5:
-                failures.append(f"{inputs}->{outputs} G={grid} degree {degree}: {name} off by {error:.1e}")
-    return failures
+def first_call(player: Player, limit: float) -> float:
+    """Return the seconds of a peer's first step, with compilation where there is one.
+
+    Raises:
+        SkipError: the step itself takes longer than the limit.
+    """
+    action = next(iter(player.actions.values()))
+    taken = seconds_of(action)
+    again = seconds_of(action) if player.compiles else taken
+    if again > limit:
+        raise SkipError(f"one step took {again:.0f} s")
+    return taken
 
 
-def value_and_gradients(
-    layer: Callable[..., Tensor], x: Tensor, knots: Tensor, coef: Tensor, weight: Tensor, dy: Tensor, degree: int
-) -> list[Tensor]:
-    leaves = [t.clone().requires_grad_() for t in (x, coef, weight)]
-    y = layer(leaves[0], knots, leaves[1], leaves[2], degree, "silu")
-    return [y.detach(), *torch.autograd.grad(y, leaves, dy)]
-
-
-def actions(model: nn.Module, x: Tensor, target: Tensor) -> dict[str, Callable[[], None]]:
-    """One training step (mean squared error, Adam) and one evaluation."""
-    optimiser = torch.optim.Adam(model.parameters())
-
-    def train() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        nn.functional.mse_loss(model(x), target).backward()
-        optimiser.step()
-
-    def infer() -> None:
-        with torch.no_grad():
-            model(x)
-
-    return {"train": train, "infer": infer}
-
-
-def saved_bytes(model: nn.Module, x: Tensor) -> int:
-    """Bytes kept for backward, parameters and buffers left out."""
-    own = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
-    kept: dict[int, int] = {}
-
-    def pack(t: Tensor) -> Tensor:
-        if t.untyped_storage().data_ptr() not in own:
-            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        result = model(x)
-    return sum(kept.values()) if result is not None else 0
-
-
-def turn(action: Callable[[], None], repeats: int) -> tuple[float, float]:
-    """Seconds of CPU time per call, user and system."""
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    for _ in range(repeats):
-        action()
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    return (after.ru_utime - before.ru_utime) / repeats, (after.ru_stime - before.ru_stime) / repeats
-
-
-def measure(case: Case, builders: dict[str, Callable[[Case], nn.Module | None]], rounds: int) -> list[dict[str, Any]]:
-    """One row per peer."""
-    torch.manual_seed(0)
-    x = torch.rand(case.batch, case.widths[0]) * 2 - 1
-    target = torch.randn(case.batch, case.widths[-1])
-    built = {name: build(case) for name, build in builders.items()}
-    models = {name: model for name, model in built.items() if model is not None}
-    work, repeats = {}, {}
-    for name, model in models.items():
-        for kind, action in actions(model, x, target).items():
-            action()
-            start = time.perf_counter()
-            action()
-            work[name, kind] = action
-            repeats[name, kind] = max(1, round(SECONDS_PER_TURN / (time.perf_counter() - start)))
-    taken: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in work}
-    for _ in range(rounds):
-        for key, action in work.items():
-            taken[key].append(turn(action, repeats[key]))
-    return [row(case, name, models[name], x, taken) for name in models]
-
-
-def row(
-    case: Case, name: str, model: nn.Module, x: Tensor, taken: dict[tuple[str, str], list[tuple[float, float]]]
-) -> dict[str, Any]:
-    """Medians of a peer and of its ratios to ours."""
-    numbers: dict[str, Any] = {
-        "case": case.name,
-        "peer": name,
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
-    for kind in ("train", "infer"):
-        mine = [sum(times) for times in taken[OURS, kind]]
-        theirs = [sum(times) for times in taken[name, kind]]
-        ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
-        numbers[f"{kind}_ms"] = 1e3 * statistics.median(theirs)
-        numbers[f"{kind}_system_share"] = sum(t[1] for t in taken[name, kind]) / sum(theirs)
-        numbers[f"{kind}_ratio"] = statistics.median(ratios)
-        numbers[f"{kind}_ratio_range"] = [min(ratios), max(ratios)]
-    compiled = "compiled" in name
-    numbers["saved_bytes_per_event"] = None if compiled else saved_bytes(model, x) / case.batch
+def row(case: Case, name: str, player: Player, taken: Mapping[tuple[str, str], list[Turn]]) -> dict[str, Any]:
+    """Return medians of a peer and of its ratios to ours, and its memory."""
+    numbers: dict[str, Any] = {"case": case.name, "peer": name, "parameters": player.parameters}
+    for kind in player.actions:
+        numbers |= summary_of(kind, taken[name, kind], taken[OURS, kind])
+    saved = player.saved_bytes()
+    numbers["saved_bytes_per_event"] = None if saved is None else saved / case.batch
+    numbers["peak_bytes"] = peak_of(player)
     return numbers
 
 
+def peak_of(player: Player) -> int | None:
+    """Return the bytes that a training step needs at its peak."""
+    if "train" not in player.actions:
+        return None
+    return player.peak_bytes() if player.peak_bytes is not None else peak_rise(player.actions["train"])
+
+
 def environment(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("hepkan", "torch", "numpy", "pykan")
-    model = [line.split(":")[1].strip() for line in cpu_information() if line.startswith("model name")]
+    """Return date, machine, versions and settings."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
-        "machine": model[0] if model else platform.processor(),
+        "machine": processor(),
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
         "threads": options.threads,
         "rounds": options.rounds,
         "instruction_set": cpu.instruction_set(),
         "backend_auto": ops.chosen(),
-        "versions": {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names},
+        "versions": {"python": platform.python_version()} | versions() | commit(options.efficient_kan),
     }
 
 
-def cpu_information() -> Iterable[str]:
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit(checkout: Path | None) -> dict[str, str]:
+    """Return the commit of efficient-kan, which has no releases."""
+    if checkout is None or not (checkout / ".git").exists():
+        return {}
+    command = ["git", "-C", f"{checkout}", "rev-parse", "--short", "HEAD"]
+    return {"efficient-kan": subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}
+
+
+def processor() -> str:
+    """Return the processor's name."""
     path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """The report as a table; ratios above 1 are in our favour."""
-    facts = report["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    lines = [
-        f"# Peers, {facts['date'][:10]}, {facts['threads']} thread(s)",
-        "",
-        f"{facts['machine']}, {facts['cores']} cores, load {facts['load']:.1f} at the start, kernel "
-        f"`{facts['instruction_set']}`, {facts['rounds']} interleaved rounds, CPU time; {versions}.",
-        "",
-        f"Ratios are time of the peer / time of `{OURS}` (above 1: we are faster), median [least, most] over rounds.",
-        "`system` is the share of system time (page faults) in a training step.",
-        "",
-        "| case | peer | train ms | train ratio | system | inference ms | inference ratio | saved B/event |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in report["rows"]:
-        ratios = [
-            f"{r[k + '_ratio']:.2f} [{r[k + '_ratio_range'][0]:.2f}, {r[k + '_ratio_range'][1]:.2f}]"
-            for k in ("train", "infer")
-        ]
-        saved = "" if r["saved_bytes_per_event"] is None else f"{r['saved_bytes_per_event']:.0f}"
-        lines.append(
-            f"| {r['case']} | {r['peer']} | {r['train_ms']:.2f} | {ratios[0]} | {r['train_system_share']:.0%} | "
-            f"{r['infer_ms']:.3f} | {ratios[1]} | {saved} |"
-        )
-    return "\n".join(lines) + "\n"
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def parse() -> argparse.Namespace:
+    """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--efficient-kan", type=Path, help="a checkout of github.com/Blealtan/efficient-kan")
-    parser.add_argument("--compile", action="store_true", help="also efficient-kan under torch.compile")
-    parser.add_argument("--pykan", action="store_true", help="also pykan")
-    parser.add_argument("--mlp500", action="store_true", help="also an MLP 3x500")
+    parser.add_argument("--peers", nargs="+", help="only these, by the names in the report; ours is always there")
+    parser.add_argument("--adaptive", action="store_true", help="also our own network with other degrees and knots")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--step-limit", type=float, default=20.0, help="seconds; slower peers are skipped")
+    parser.add_argument("--output", type=Path, help="path without suffix (default: results/peers)")
     return parser.parse_args()
 
 
+def run(options: argparse.Namespace, progress: Path) -> dict[str, Any]:
+    """Return the whole report; what is there so far lies in a file."""
+    builders, missing = rivals(options)
+    report: dict[str, Any] = {
+        "environment": environment(options),
+        "not_run": [{"peer": name, "reason": reason} for name, reason in missing.items()],
+        "skipped": [],
+        "rows": [],
+        "finer_grids": [],
+        "adaptive": [],
+        "second_thread": [],
+    }
+    for (widths, grid), batch in ((shape, batch) for shape in SHAPES for batch in options.batches):
+        case = Case(widths=widths, grid=grid, batch=batch)
+        start = time.perf_counter()
+        rows, skipped = measure(case, builders, options.rounds, options.step_limit)
+        report["rows"] += rows
+        report["skipped"] += skipped
+        write_text(progress, json.dumps(report, indent=1) + "\n")
+        print(f"{case.name}: {time.perf_counter() - start:.0f} s", flush=True)
+    report["finer_grids"] = finer_grids(options.rounds)
+    if options.adaptive:
+        report["adaptive"] = [line for batch in options.batches for line in adaptive(options.rounds, batch)]
+    report["second_thread"] = second_thread(SHAPES, options.rounds)
+    report["targets"] = targets(report) if options.threads == 1 else []
+    return report
+
+
+def thread_settings(threads: int) -> dict[str, str]:
+    """Return what OpenMP and XLA have to know before they are loaded.
+
+    Threads that wait sleep. Otherwise they burn CPU time between calls, and where another program needs the core a step
+    takes many times longer.
+    """
+    several = str(threads > 1).lower()
+    return {
+        "OMP_WAIT_POLICY": "passive",
+        "JAX_PLATFORMS": "cpu",
+        "NPROC": f"{threads}",
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={several} intra_op_parallelism_threads={threads}",
+    }
+
+
 def main() -> int:
+    """Check, time and write the report."""
     options = parse()
+    settings = thread_settings(options.threads)
+    if not settings.items() <= os.environ.items():
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **settings})
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore")
     reason = cpu.reason_unusable()
-    failures = [reason] if reason else gate()
+    failures = [reason] if reason else gate(rivals(options)[0])
     if failures:
         print("The correctness gate is red, nothing is timed:", *failures, sep="\n  ")
         return 1
-    torch.set_num_threads(options.threads)
-    warnings.filterwarnings("ignore")
-    report: dict[str, Any] = {"environment": environment(options), "rows": []}
-    for (widths, grid), batch in ((shape, batch) for shape in SHAPES for batch in options.batches):
-        report["rows"] += measure(Case(widths=widths, grid=grid, batch=batch), peers(options), options.rounds)
-        options.output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-        options.output.with_suffix(".md").write_text(markdown(report))
-        print(report["rows"][-1]["case"], flush=True)
-    if options.output == OUTPUT:
+    default = RESULTS / ("peers" if options.threads == 1 else f"peers_{options.threads}_threads")
+    output = options.output or default
+    progress = output.with_suffix(".part.json")
+    report = run(options, progress)
+    write_text(output.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    write_text(output.with_suffix(".md"), page(report))
+    progress.unlink()
+    if options.output is None and options.threads == 1:
         insert(speed_table(report), "speed")
     return 0
 
