@@ -232,6 +232,17 @@ def test_regression_is_for_networks() -> None:
         train_model("bdt", energy, energy)
 
 
+@pytest.mark.parametrize("kind", ["kan", "gam", "mlp", "logistic"])
+def test_grid_updates_and_averages_are_settings(kind: str) -> None:
+    assert agree(train(kind, settings={**QUICK[kind], "average": 0.5}), train(kind)) is False
+    changed = {**QUICK[kind], "grid_updates": 2}
+    if kind in ("kan", "gam"):
+        assert [row["grid_change"] > 0 for row in train(kind, settings=changed).history[:4]] == [False, True, True, False]
+    else:
+        with pytest.raises(UsageError, match="Grid updates need a KAN"):
+            train(kind, settings=changed)
+
+
 def test_wrong_requests_are_explained() -> None:
     with pytest.raises(UsageError, match=r"Unknown model 'mpl'\. Did you mean 'mlp'"):
         train("mpl")

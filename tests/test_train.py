@@ -12,48 +12,16 @@ import torch
 
 import hepkan
 from hepkan.errors import DataError, UsageError
-from hepkan.losses import REGULARISERS, get_loss, penalty
+from hepkan.losses import REGULARISERS, penalty
 from hepkan.metrics import auc
 from hepkan.nn import Network
 from hepkan.train import DivergenceError
+from training_cases import Killed, N, events, held_out_loss, interrupted, killer, same_results, same_weights
 
-N = 400
 NETWORKS: dict[str, Callable[..., Network]] = {
     "kan": lambda seed=0: hepkan.KAN([2, 5, 1], seed=seed),
     "mlp": lambda seed=0: hepkan.MLP([2, 16, 16, 1], dropout=0.1, seed=seed),
 }
-
-
-class Killed(Exception):
-    """What a test throws into a training."""
-
-
-def events(n: int = N, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return features (n, 2) and the labels of a problem that no linear model solves."""
-    X = np.random.default_rng(seed).normal(size=(n, 2)).astype(np.float32)
-    return X, (X[:, 0] * X[:, 1] > 0).astype(np.int64)
-
-
-def held_out_loss(model: Network, X: np.ndarray, y: np.ndarray, loss: str = "cross_entropy") -> float:
-    """Return the mean loss, computed apart from the fit loop."""
-    with torch.no_grad():
-        return float(get_loss(loss).each(model(torch.from_numpy(X)), torch.from_numpy(y)).sum()) / len(X)
-
-
-def same_weights(one: Network, other: Network) -> bool:
-    """Whether two networks agree in every bit of their state."""
-    mine, its = one.state_dict(), other.state_dict()
-    return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
-
-
-def killer(*epochs: int) -> Callable[[int, int, Mapping[str, float]], None]:
-    """Return a progress function that raises `Killed` after these epochs."""
-
-    def progress(epoch: int, _: int, row: Mapping[str, float]) -> None:
-        if epoch in epochs:
-            raise Killed
-
-    return progress
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -216,6 +184,14 @@ def test_maps_are_learned_or_kept() -> None:
     assert torch.equal(model.input_map.scale, learned)
 
 
+@pytest.mark.parametrize("progress", [None, False, True])
+def test_a_bar_is_shown_only_when_asked_for(progress: bool | None, capfd: pytest.CaptureFixture[str]) -> None:
+    hepkan.fit(NETWORKS["kan"](), events(), events(200, 1), epochs=3, progress=progress)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert shown.err == "" if not progress else "3/3" in shown.err and "validation loss 0." in shown.err
+
+
 @pytest.mark.parametrize("kills", [(1,), (2, 3), (1, 2, 3, 4, 5)])
 @pytest.mark.parametrize(("name", "optimizer"), [("kan", "adamw"), ("mlp", "adam"), ("mlp", "sgd")])
 def test_killed_training_continues_to_the_identical_result(
@@ -225,18 +201,8 @@ def test_killed_training_continues_to_the_identical_result(
         settings = {"epochs": 5, "batch": 50, "optimizer": optimizer, "learning_rate": 0.05}
         return hepkan.fit(NETWORKS[name](), events(), events(200, 1), **settings | changes)
 
-    path = tmp_path / "training.ckpt"
-    for epoch in kills:
-        with pytest.raises(Killed):
-            train(checkpoint=path, progress=killer(epoch))
-    resumed, straight = train(checkpoint=path), train()
-    assert same_weights(resumed.model, straight.model)
-    assert (resumed.best_epoch, resumed.best_value) == (straight.best_epoch, straight.best_value)
-    rows = [
-        [{key: value for key, value in row.items() if key != "seconds"} for row in result.history]
-        for result in (resumed, straight)
-    ]
-    assert rows[0] == rows[1] and len(rows[0]) == 5
+    resumed, straight = interrupted(train, tmp_path / "training.ckpt", *kills), train()
+    assert same_results(resumed, straight) and len(resumed.history) == 5
     assert list(tmp_path.iterdir()) == []
 
 
@@ -323,7 +289,7 @@ def test_ctrl_c_leaves_the_best_weights(within: bool) -> None:
             interrupt()
 
     if within:
-        model.layers[-1].register_forward_hook(interrupt)
+        model.output_map.register_forward_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
         hepkan.fit(model, events(), (X, y), epochs=50, batch=40, learning_rate=0.1, progress=progress)
     assert 1 < len(losses) < 50 and not model.training
@@ -424,3 +390,19 @@ def test_cross_entropy_never_yields_nan_on_hostile_data(seed: int) -> None:
     result = hepkan.fit(model, train, validation, learning_rate=5e-2, epochs=15, batch=256, seed=seed)
     assert all(np.isfinite(list(row.values())).all() for row in result.history)
     assert np.isfinite(model.predict(test.X)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hidden", [1, 2, 3])
+@pytest.mark.parametrize("grid", [3, 5, 10, 20, 50])
+@pytest.mark.parametrize("updates", [0, 2])
+def test_cross_entropy_trains_on_the_multijet_task(hidden: int, grid: int, updates: int) -> None:
+    """Twenty seeds of events and weights."""
+    table = hepkan.get_task("multijet").table(n=1000, seed=0)
+    for seed in range(20):
+        train, validation, test = table.split(seed=seed)
+        model = hepkan.KAN([len(table.names), *[5] * hidden, 1], grid=grid, seed=seed)
+        result = hepkan.fit(model, train, validation, epochs=4, batch=64, seed=seed, grid_updates=updates)
+        assert all(np.isfinite(list(row.values())).all() for row in result.history)
+        assert np.isfinite(model.predict(test.X)).all()
+        assert result.history[-1]["train_loss"] < min(result.history[0]["train_loss"], np.log(2))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hepkan.model_io import load, save
     from hepkan.nn import KAN, MLP, KANLayer
     from hepkan.nn import refine as refine
+    from hepkan.nn import update_grid as update_grid
     from hepkan.tasks import TASKS, Task, get_task
     from hepkan.train import FitResult, fit
 
@@ -24,6 +25,7 @@ _NAMES = {
     "KANLayer": "nn",
     "MLP": "nn",
     "refine": "nn",
+    "update_grid": "nn",
     "fit": "train",
     "FitResult": "train",
     "save": "model_io",
@@ -56,6 +58,7 @@ __all__ = [
     "refine",
     "save",
     "train_model",
+    "update_grid",
 ]
 
 

@@ -288,8 +288,10 @@ TRAINING: dict[str, Any] = {
     "schedule": "cosine",
     "regularisers": {},
     "gradient_clip": None,
+    "grid_updates": 0,
+    "average": 0.0,
 }
-"""Settings of `fit` with the defaults of a KAN."""
+"""Settings of `fit` with the defaults of a KAN; `grid_updates` above 0 are for KANs only."""
 
 _SPLINES = {"grid": 5, "degree": 3, "input_map": "quantile"}
 _KAN = {**TRAINING, **_SPLINES, "base": "silu", "grid_range": [-3.0, 3.0], "backend": "auto"}

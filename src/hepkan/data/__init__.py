@@ -1,5 +1,6 @@
-"""`Table`: features, targets, weights, ids and groups of events; splits and folds by group."""
+"""`Table`: features, targets, weights, ids and groups of events; `ParquetStream`: more of them than memory holds."""
 
+from hepkan.data.stream import ParquetStream
 from hepkan.data.table import Policy, Table, concatenate
 
-__all__ = ["Policy", "Table", "concatenate"]
+__all__ = ["ParquetStream", "Policy", "Table", "concatenate"]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from hepkan.errors import UsageError, unknown
 from hepkan.splines import grids
-from hepkan.splines.basis import BASES, base_function, bspline_basis
-from hepkan.splines.ops import kan_layer
+from hepkan.splines.basis import BASES, Layer, base_function, bspline_basis
+from hepkan.splines.grids import GridChange
+from hepkan.splines.ops import kan_stack
 
 # Mean squares over a standard normal input: of silu, of x, and the sum over m of those of the cubic B_m.
 _BASE_SQUARE = {"silu": 0.355, "linear": 1.0, "none": 1.0}
@@ -103,8 +104,11 @@ class KANLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Evaluate the layer."""
-        y = kan_layer(x, self.knots, self.coef, self.base_weight, self.degree, self.base, self.backend)
-        return y if self.bias is None else y + self.bias
+        return kan_stack(x, [self.numbers()], self.degree, self.base, self.backend)
+
+    def numbers(self) -> Layer:
+        """Return knots, coefficients, base weights and biases."""
+        return Layer(self.knots, self.coef, self.base_weight, self.bias)
 
     def edge_functions(self, x: Tensor) -> Tensor:
         """Return every edge's function at given inputs, without bias.
@@ -117,20 +121,53 @@ class KANLayer(nn.Module):
         return values + base_function(x, self.base).unsqueeze(-1) * self.base_weight
 
     @torch.no_grad()
-    def set_knots(self, knots: Tensor, x: Tensor | None = None) -> None:
-        """Move the splines to new knots by least squares; knots: `(in_features, grid' + 2 degree + 1)`, x: data."""
-        coef = grids.refit(self.coef, self.knots, knots, self.degree, x)
-        self.knots = knots.to(self.knots)
-        self.coef = nn.Parameter(coef)
+    def set_knots(self, knots: Tensor, x: Tensor | None = None, weight: Tensor | None = None) -> GridChange:
+        """Move the splines to new knots: exactly where they contain the old ones, otherwise by least squares.
 
-    @torch.no_grad()
-    def update_grid(self, x: Tensor, weight: Tensor | None = None, blend: float = 0.5, margin: float = 0.01) -> None:
-        """Adapt the knots to data, keeping the functions to the least-squares optimum; x: `(batch, in_features)`."""
-        self.set_knots(grids.adaptive(x, self.grid, self.degree, weight, blend, margin), x)
+        The parameters stay the same objects unless their number changes. Returns how much the functions changed on the
+        data, without data at equal steps of the new grids; see `hepkan.splines.grids.refit`.
 
-    def refine(self, grid: int) -> None:
-        """Pass to a finer grid over the same range, exactly when `grid` is a multiple of the old one."""
-        self.set_knots(grids.refine_knots(self.knots, self.degree, grid))
+        **Shape** knots: `(in_features, grid' + 2 degree + 1)`, x: `(batch, in_features)`, weight: `(batch,)`.
+
+        Raises:
+            UsageError: an input has no finite data.
+        """
+        new = knots.to(self.knots)
+        data = grids.steps(new, self.degree) if x is None else grids.quantiles(x, grids.DATA_POINTS, weight)
+        coef = grids.refit(self.coef, self.knots, new, self.degree, None if x is None else data)
+        change = grids.spline_change(data, (self.knots, self.coef), (new, coef), self.degree)
+        unit = self._output_rms(data.T if x is None else x)
+        if new.shape == self.knots.shape:
+            self.knots.copy_(new)
+            self.coef.copy_(coef)
+        else:
+            self.knots, self.coef = new, nn.Parameter(coef, self.coef.requires_grad)
+        return GridChange(change.rms / unit, change.largest / unit)
+
+    def _output_rms(self, x: Tensor) -> float:
+        """Return the rms of the finite outputs of some thousand events, one when there is none but zero."""
+        y = self(x[:: max(1, len(x) // 4096)].to(self.coef)).double()
+        return float(y[torch.isfinite(y)].square().mean().sqrt().nan_to_num(0.0)) or 1.0
+
+    def update_grid(
+        self, x: Tensor, weight: Tensor | None = None, blend: float = 0.5, margin: float = 0.01
+    ) -> GridChange:
+        """Adapt the knots to data, see `grids.adaptive`, and keep the functions as `set_knots` does.
+
+        **Shape** x: `(batch, in_features)`, weight: `(batch,)`.
+
+        Raises:
+            UsageError: an input has no finite data, or `blend` is outside (0, 1].
+        """
+        return self.set_knots(grids.adaptive(x, self.grid, self.degree, weight, blend, margin), x, weight)
+
+    def refine(self, grid: int) -> GridChange:
+        """Pass to a finer grid over the same range, exactly when `grid` is a multiple of the old one.
+
+        Raises:
+            UsageError: the new grid is coarser.
+        """
+        return self.set_knots(grids.refine_knots(self.knots, self.degree, grid))
 
     def extra_repr(self) -> str:
         return (

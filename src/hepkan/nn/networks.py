@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hepkan.errors import UsageError, unknown
 from hepkan.nn.layers import KANLayer
 from hepkan.nn.transforms import INPUT_MAPS, Affine
+from hepkan.splines.ops import kan_stack
 
 LINKS = ("identity", "sigmoid", "softmax")
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "gelu": nn.GELU}
@@ -90,11 +91,17 @@ class Network(nn.Module):
         return copy.deepcopy(self._settings)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Return optimiser groups in which weights decay and biases do not."""
-        biases = [p for name, p in self.named_parameters() if name.endswith("bias")]
-        weights = [p for name, p in self.named_parameters() if not name.endswith("bias")]
-        groups = [{"params": weights, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
-        return [group for group in groups if group["params"]]
+        """Return optimiser groups: biases do not decay, and `rate` scales the learning rate of a group.
+
+        A layer's `rates` name the parameters that learn at another rate; all weights decay at the same pace.
+        """
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            owner, _, leaf = name.rpartition(".")
+            rate = float(getattr(self.get_submodule(owner), "rates", {}).get(leaf, 1.0))
+            decay = 0.0 if leaf == "bias" else weight_decay / rate
+            groups.setdefault((rate, decay), []).append(parameter)
+        return [{"params": p, "weight_decay": decay, "rate": rate} for (rate, decay), p in groups.items()]
 
     def extra_repr(self) -> str:
         return f"widths={self.widths}, link={self.link}"
@@ -160,10 +167,10 @@ class KAN(Network):
         return cls([n, 2 * n + 1, 1], **settings)
 
     def body(self, z: Tensor) -> Tensor:
-        """Apply the layers."""
-        for layer in self.layers:
-            z = layer(z)
-        return z
+        """Apply the layers, all in one call of the kernel."""
+        first: KANLayer = self.layers[0]  # type: ignore[assignment]
+        numbers = [layer.numbers() for layer in self.layers]  # type: ignore[operator]
+        return kan_stack(z, numbers, first.degree, first.base, first.backend)
 
     def refined(self, grid: int) -> KAN:
         """Return a copy with finer grids and the same functions."""
@@ -218,27 +225,6 @@ class MLP(Network):
 
 
 NETWORKS: dict[str, type[Network]] = {"KAN": KAN, "MLP": MLP}
-
-
-def refine(model: KAN, grid: int, x: ArrayLike | Tensor | None = None) -> KAN:
-    """Return a KAN with the same functions on finer grids; the model given stays as it is.
-
-    Arguments:
-        model: the KAN.
-        grid: the new number of intervals; a multiple of the old one keeps the functions exactly.
-        x: raw features `(n, inputs)`; when given, the finer knots follow the data at every layer.
-
-    Raises:
-        UsageError: the new grid is coarser.
-    """
-    finer = model.refined(grid)
-    if x is not None:
-        with torch.no_grad():
-            z = finer.input_map(as_tensor(x))
-            for layer in finer.layers:
-                layer.update_grid(z)  # type: ignore[operator]
-                z = layer(z)
-    return finer
 
 
 def as_tensor(values: ArrayLike | Tensor) -> Tensor:

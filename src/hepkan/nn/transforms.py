@@ -41,13 +41,19 @@ class Standard(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, weight: Tensor | None = None) -> None:
-        """Learn mean and deviation in float64."""
-        values, w = _finite(x, weight)
-        mean = (w * values).sum(0) / w.sum()
-        deviation = ((w * (values - mean) ** 2).sum(0) / w.sum()).sqrt()
+        """Learn mean and deviation in float64, one feature at a time."""
+        kept, w = _finite(x, weight)
+        moments = torch.stack([self._column(x[:, i].detach()[kept].double(), w) for i in range(x.shape[1])])
+        mean, deviation = moments.unbind(1)
         constant = deviation <= 1e-12 * torch.clamp(mean.abs(), min=1.0)
         self.mean = mean.to(self.mean)
         self.scale = torch.where(constant, 1.0, deviation).to(self.scale)
+
+    @staticmethod
+    def _column(values: Tensor, weight: Tensor) -> Tensor:
+        """Return mean and deviation of one feature."""
+        mean = (weight * values).sum() / weight.sum()
+        return torch.stack([mean, ((weight * (values - mean) ** 2).sum() / weight.sum()).sqrt()])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return network coordinates."""
@@ -76,9 +82,10 @@ class QuantileNormal(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, weight: Tensor | None = None) -> None:
-        """Learn the quantiles in float64."""
-        values, w = _finite(x, weight)
-        x_rows, z_rows = zip(*(self._column(values[:, i], w[:, 0]) for i in range(values.shape[1])), strict=True)
+        """Learn the quantiles in float64, one feature at a time."""
+        kept, w = _finite(x, weight)
+        columns = (self._column(x[:, i].detach()[kept], w) for i in range(x.shape[1]))
+        x_rows, z_rows = zip(*columns, strict=True)
         self.x_nodes = torch.stack(x_rows).to(self.x_nodes)
         self.z_nodes = torch.stack(z_rows).to(self.z_nodes)
 
@@ -135,11 +142,17 @@ class Affine(nn.Module):
 INPUT_MAPS: dict[str, type[nn.Module]] = {"quantile": QuantileNormal, "standard": Standard, "none": Identity}
 
 
+def finite_rows(x: Tensor) -> Tensor:
+    """Return which rows have neither NaN nor infinity, in little memory; `(n, d)` to `(n,)`."""
+    return torch.cat([torch.isfinite(part).all(dim=1) for part in torch.split(x, 65536)])
+
+
 def _finite(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the events without NaN or infinity in float64, with non-negative weights `(n, 1)`."""
-    values = x.detach().double()
-    w = values.new_ones(len(values)) if weight is None else weight.detach().to(values).abs()
-    kept = torch.isfinite(values).all(dim=1) & (w > 0)
+    """Return which events have no NaN or infinity `(n,)`, and the size of their weights in float64."""
+    w = torch.ones(len(x), dtype=torch.float64, device=x.device)
+    if weight is not None:
+        w = weight.detach().to(w).abs()
+    kept = finite_rows(x) & (w > 0)
     if not bool(kept.any()):
         raise DataError("A map needs events with finite features and non-zero weights, however there are none.")
-    return values[kept], w[kept].unsqueeze(-1)
+    return kept, w[kept]

@@ -1,6 +1,8 @@
-"""Knots: uniform, adapted to data, refined; and the least-squares move of a function to new knots (in float64)."""
+"""Knots: uniform, adapted to data, refined; and the move of functions and of gradients to new knots, in float64."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,7 +10,25 @@ from torch import Tensor
 from hepkan.errors import UsageError
 from hepkan.splines.basis import bspline_basis
 
-DATA_POINTS = 4096
+CELL_POINTS = 8
+"""Points of a least-squares fit in every interval of the old and the new knots together."""
+DATA_POINTS = 1024
+"""Intervals between the weighted quantiles by which data enter a least-squares fit."""
+
+_WIDTH = 1e-6  # smallest width of an inner interval relative to its position: some steps of float32
+
+
+@dataclass(frozen=True)
+class GridChange:
+    """How much the functions of a layer's edges changed with the knots, in units of the rms of the layer's output.
+
+    Attributes:
+        rms: root of the mean square over edges and data.
+        largest: largest change of any edge at any of the data.
+    """
+
+    rms: float
+    largest: float
 
 
 def uniform(low: Tensor, high: Tensor, grid: int, degree: int) -> Tensor:
@@ -35,7 +55,8 @@ def adaptive(
     .. math:: t = (1 - \text{blend}) \, t_\text{quantile} + \text{blend} \, t_\text{uniform}
 
     NaN and infinite values are left out. Inner intervals keep at least `blend` times the uniform width, so duplicate,
-    discrete or constant data never make an empty interval; a constant input gets a range of width one around its value.
+    discrete or constant data never make an empty interval; a constant input gets a range of width one around its value,
+    or wider where float32 could not tell the knots apart.
 
     **Shape** x: `(batch, in)`, weight: `(batch,)`, result: `(in, grid + 2 degree + 1)`, float64.
 
@@ -44,51 +65,51 @@ def adaptive(
     """
     if not 0.0 < blend <= 1.0:
         raise UsageError(f"blend must be above 0 and at most 1, however: blend={blend}.")
-    columns = []
+    levels = quantiles(x, grid, weight)
+    low, high = levels[:, :1], levels[:, -1:]
+    least = (_WIDTH * grid / max(blend, 0.01) * torch.maximum(low.abs(), high.abs())).clamp(min=1e-9)
+    narrow = high - low <= least
+    extra = torch.where(narrow, 0.5 * least.clamp(min=1.0), margin * (high - low))
+    low, high = low - extra, high + extra
+    even = low + (high - low) * torch.linspace(0.0, 1.0, grid + 1, dtype=torch.float64, device=x.device)
+    ends = torch.cat([low, levels[:, 1:-1], high], dim=1)
+    return _extend(torch.where(narrow, even, (1.0 - blend) * ends + blend * even), degree)
+
+
+def quantiles(x: Tensor, number: int, weight: Tensor | None = None) -> Tensor:
+    """Return `number` + 1 weighted quantiles of each input at equal steps, from the minimum to the maximum.
+
+    NaN and infinite values are left out, negative weights count as zero; without any weight all events count alike.
+    One input at a time is copied and sorted.
+
+    **Shape** x: `(batch, in)`, weight: `(batch,)`, result: `(in, number + 1)`, float64.
+
+    Raises:
+        UsageError: an input has no finite data.
+    """
+    levels = torch.linspace(0.0, 1.0, number + 1, dtype=torch.float64, device=x.device)
+    rows = []
     for i in range(x.shape[1]):
-        column = x[:, i].detach().to(torch.float64)
+        column = x[:, i].detach().double()
         kept = torch.isfinite(column)
         if not bool(kept.any()):
             raise UsageError(f"Every input needs finite data for its grid, however input {i} has none.")
-        w = torch.ones_like(column) if weight is None else weight.to(torch.float64).clamp(min=0.0)
-        quantiles = _quantiles(column[kept], w[kept], grid)
-        low, high = quantiles[0], quantiles[-1]
-        width = high - low
-        scale = torch.clamp(high.abs() + low.abs(), min=1.0)
-        constant = bool(width <= 1e-9 * scale)
-        extra = 0.5 if constant else margin * width
-        low, high = low - extra, high + extra
-        even = torch.linspace(0.0, 1.0, grid + 1, dtype=torch.float64, device=x.device) * (high - low) + low
-        ends = torch.cat([low.view(1), quantiles[1:-1], high.view(1)])
-        inner = even if constant else (1.0 - blend) * ends + blend * even
-        columns.append(_extend(inner, degree))
-    return torch.stack(columns)
+        values, order = torch.sort(column[kept], stable=True)
+        mass = torch.ones_like(values) if weight is None else weight.detach().double().clamp(min=0.0)[kept][order]
+        if not float(mass.sum()) > 0.0:
+            mass = torch.ones_like(values)
+        cumulative = torch.cumsum(mass, 0) / mass.sum()
+        row = values[torch.searchsorted(cumulative, levels).clamp(max=len(values) - 1)]
+        row[0], row[-1] = values[0], values[-1]
+        rows.append(row)
+    return torch.stack(rows)
 
 
-def refit(
-    coef: Tensor, knots: Tensor, new_knots: Tensor, degree: int, x: Tensor | None = None, samples: int = 8
-) -> Tensor:
-    """Return coefficients on new knots: the least-squares fit of the old splines, input by input, in float64.
-
-    The points are the union of both grids with `samples` points in every interval, and up to `DATA_POINTS` of the data
-    when they are given: the function is kept best where the data are. Where the new knots contain the old
-    ones inside the same range the function is kept exactly (to rounding).
-
-    **Shape** coef: `(in, G + degree, out)`, knots: `(in, G + 2 degree + 1)`, new_knots: `(in, G' + 2 degree + 1)`,
-    x: `(batch, in)`, result: `(in, G' + degree, out)`, in the type of `coef`.
-    """
-    old_coef, old, new = coef.detach().double(), knots.detach().double(), new_knots.detach().double()
-    results = []
-    for i in range(coef.shape[0]):
-        points = _points(old[i], new[i], degree, samples)
-        if x is not None:
-            column = x[:, i].detach().double()
-            points = torch.cat([points, column[torch.isfinite(column)][:DATA_POINTS]])
-        points = points.unsqueeze(-1)
-        target = bspline_basis(points, old[i : i + 1], degree)[:, 0] @ old_coef[i]
-        design = bspline_basis(points, new[i : i + 1], degree)[:, 0]
-        results.append(torch.linalg.lstsq(design, target, driver="gelsd").solution)
-    return torch.stack(results).to(coef.dtype)
+def steps(knots: Tensor, degree: int) -> Tensor:
+    """Return `DATA_POINTS` + 1 equal steps over each grid; `(in, G + 2 degree + 1)` to `(in, DATA_POINTS + 1)`."""
+    inner = _inner(knots, degree).double()
+    fraction = torch.linspace(0.0, 1.0, DATA_POINTS + 1, dtype=torch.float64, device=knots.device)
+    return inner[:, :1] + (inner[:, -1:] - inner[:, :1]) * fraction
 
 
 def refine_knots(knots: Tensor, degree: int, grid: int) -> Tensor:
@@ -101,44 +122,156 @@ def refine_knots(knots: Tensor, degree: int, grid: int) -> Tensor:
     Raises:
         UsageError: the new grid is coarser.
     """
-    inner = knots[:, degree : knots.shape[1] - degree].double()
+    inner = _inner(knots, degree).double()
     old = inner.shape[1] - 1
     if grid < old:
         raise UsageError(f"A refined grid needs at least the {old} intervals it has, however: grid={grid}.")
-    position = torch.linspace(0.0, float(old), grid + 1, dtype=torch.float64, device=knots.device)
-    left = position.floor().long().clamp(max=old - 1)
-    fraction = position - left
-    fine = inner[:, left] * (1.0 - fraction) + inner[:, left + 1] * fraction
-    return torch.stack([_extend(row, degree) for row in fine]).to(knots.dtype)
+    position = old * torch.arange(grid + 1, device=knots.device)  # whole numbers: old knots stay where they are
+    left = (position // grid).clamp(max=old - 1)
+    fraction = (position - left * grid) / grid
+    return _extend(inner[:, left] * (1.0 - fraction) + inner[:, left + 1] * fraction, degree).to(knots.dtype)
 
 
-def _quantiles(values: Tensor, weight: Tensor, grid: int) -> Tensor:
-    """Return grid + 1 weighted quantiles, from the minimum to the maximum."""
-    order = torch.argsort(values, stable=True)
-    values, weight = values[order], weight[order]
-    total = weight.sum()
-    if total <= 0:
-        weight, total = torch.ones_like(weight), torch.tensor(float(len(weight)), dtype=weight.dtype)
-    cumulative = torch.cumsum(weight, 0) / total
-    levels = torch.linspace(0.0, 1.0, grid + 1, dtype=values.dtype, device=values.device)
-    index = torch.searchsorted(cumulative, levels).clamp(max=len(values) - 1)
-    quantiles = values[index]
-    quantiles[0], quantiles[-1] = values[0], values[-1]
-    return quantiles
+def refit(coef: Tensor, knots: Tensor, new_knots: Tensor, degree: int, data: Tensor | None = None) -> Tensor:
+    """Return the coefficients of the same functions on new knots, computed in float64.
+
+    Where the new knots contain the old ones over the same range this is exact knot insertion. Otherwise it is the
+    least-squares fit on the points of `fit_points`, input by input.
+
+    **Shape** coef: `(in, G + degree, out)`, knots: `(in, G + 2 degree + 1)`, new_knots: `(in, G' + 2 degree + 1)`,
+    data: `(in, n)`, best quantiles, result: `(in, G' + degree, out)`, in the type of `coef`.
+    """
+    old_coef, old, new = coef.detach().double(), knots.detach().double(), new_knots.detach().double()
+    if nested(old, new, degree):
+        return insert_knots(old_coef, old, new, degree).to(coef.dtype)
+    results = []
+    for i in range(coef.shape[0]):
+        points = fit_points(old[i], new[i], degree, None if data is None else data[i].to(old)).unsqueeze(-1)
+        target = bspline_basis(points, old[i : i + 1], degree)[:, 0] @ old_coef[i]
+        results.append(_least_squares(bspline_basis(points, new[i : i + 1], degree)[:, 0], target))
+    return torch.stack(results).to(coef.dtype)
+
+
+def fit_points(old: Tensor, new: Tensor, degree: int, data: Tensor | None = None) -> Tensor:
+    """Return where `refit` compares the functions of one input.
+
+    These are the ends of, and `CELL_POINTS` in, every interval of both grids together inside the range of the new one,
+    so that each new B-spline is determined, and the data when there are any, so that the function is kept best where
+    the data are.
+
+    **Shape** old, new: extended knots `(G + 2 degree + 1,)`, data: `(n,)`, result: `(points,)`.
+    """
+    inner = _inner(new, degree)
+    edges = torch.unique(torch.cat([_inner(old, degree).clamp(inner[0], inner[-1]), inner]))
+    fraction = (torch.arange(CELL_POINTS, dtype=old.dtype, device=old.device) + 0.5) / CELL_POINTS
+    inside = edges[:-1, None] + (edges[1:] - edges[:-1])[:, None] * fraction
+    return torch.cat([edges, inside.flatten(), *([] if data is None else [data])])
+
+
+def nested(knots: Tensor, new_knots: Tensor, degree: int) -> bool:
+    """Return whether new knots have the range of the old ones and contain each of them as often as it occurs."""
+    old, new = _inner(knots, degree), _inner(new_knots, degree)
+    if not (torch.equal(old[:, 0], new[:, 0]) and torch.equal(old[:, -1], new[:, -1])):
+        return False
+    times = [(grid.unsqueeze(1) == old.unsqueeze(2)).sum(dim=2) for grid in (old, new)]
+    return bool((times[1] >= times[0]).all())
+
+
+def insert_knots(coef: Tensor, knots: Tensor, new_knots: Tensor, degree: int) -> Tensor:
+    r"""Return the coefficients of the same functions on nested knots, exactly (to rounding).
+
+    .. math:: C'_m = f[t'_{m+1}, \dots, t'_{m+k}]
+
+    with the polar form of the polynomial that the old spline is on the interval where the new B-spline begins.
+
+    **Shape** as `refit`.
+
+    References:
+        "Inserting new knots into B-spline curves" (Boehm, 1980); "Discrete B-splines and subdivision techniques in
+        computer-aided geometric design and computer graphics" (Cohen, Lyche, Riesenfeld, 1980).
+    """
+    number = new_knots.shape[1] - degree - 1
+    inner = _inner(knots, degree).contiguous()
+    begin = new_knots[:, :number].contiguous()
+    interval = torch.searchsorted(inner, begin, right=True).clamp(1, inner.shape[1] - 1) - 1
+    index = interval.unsqueeze(-1) + torch.arange(degree + 1, device=coef.device)
+    inputs = torch.arange(coef.shape[0], device=coef.device).view(-1, 1, 1)
+    values = coef[inputs, index]
+    for r in range(1, degree + 1):
+        left, right = knots[inputs, index[..., r:]], knots[inputs, index[..., r:] + degree - r + 1]
+        argument = new_knots[:, r : r + number].unsqueeze(-1)
+        share = ((argument - left) / (right - left)).unsqueeze(-1)
+        values = (1.0 - share) * values[:, :, :-1] + share * values[:, :, 1:]
+    return values[:, :, 0]
+
+
+def spline_change(data: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], degree: int) -> GridChange:
+    """Return the change between two pairs of knots and coefficients at given data, in units of one.
+
+    **Shape** data: `(in, n)`, knots and coefficients as `refit`.
+    """
+    total, largest = 0.0, 0.0
+    for points in torch.split(data.double().T, 128):
+        before, after = (
+            torch.einsum("nim,imo->nio", bspline_basis(points, knots.double(), degree), coef.double())
+            for knots, coef in (old, new)
+        )
+        gap = (after - before).abs()
+        total, largest = total + float(gap.square().mean(dim=(1, 2)).sum()), max(largest, float(gap.max()))
+    return GridChange((total / data.shape[1]) ** 0.5, largest)
+
+
+def move_gradient(gradient: Tensor, knots: Tensor, new_knots: Tensor, degree: int) -> Tensor:
+    r"""Return a gradient with respect to coefficients, estimated for new knots.
+
+    .. math:: g_m = \int \rho(x) B_m(x) \, dx \approx \rho(\xi_m) \int B_m(x) \, dx, \quad
+              \xi_m = \frac{1}{k} \sum_{j=1}^{k} t_{m+j}, \quad \int B_m(x) \, dx = \frac{t_{m+k+1} - t_m}{k + 1}
+
+    The density :math:`\rho` is known at the Greville abscissae :math:`\xi_m` of the old knots, linear between them and
+    constant beyond. An optimiser's averages of gradients move like this when the knots do.
+
+    **Shape** gradient: `(in, G + degree, out)`, knots: `(in, G + 2 degree + 1)`, new_knots:
+    `(in, G' + 2 degree + 1)`, result: `(in, G' + degree, out)`, in the type of `gradient`.
+    """
+    place, size = _places(knots.double(), degree)
+    new_place, new_size = _places(new_knots.double(), degree)
+    density = gradient.double() * torch.where(size > 0, 1.0 / torch.where(size > 0, size, 1.0), 0.0).unsqueeze(-1)
+    right = torch.searchsorted(place, new_place).clamp(max=place.shape[1] - 1)
+    left = (right - 1).clamp(min=0)
+    x0, x1 = place.gather(1, left), place.gather(1, right)
+    fraction = torch.where(x1 > x0, (new_place - x0) / torch.where(x1 > x0, x1 - x0, 1.0), 1.0)
+    fraction = fraction.clamp(0.0, 1.0).unsqueeze(-1)
+    inputs = torch.arange(len(place), device=place.device).unsqueeze(-1)
+    moved = (1.0 - fraction) * density[inputs, left] + fraction * density[inputs, right]
+    return (moved * new_size.unsqueeze(-1)).to(gradient.dtype)
+
+
+def _places(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
+    """Return Greville abscissae and integrals of the B-splines, `(in, G + degree)` each."""
+    number = knots.shape[1] - degree - 1
+    size = (knots[:, degree + 1 :] - knots[:, :number]) / (degree + 1)
+    if degree == 0:
+        return 0.5 * (knots[:, 1:] + knots[:, :-1]), size
+    return knots[:, 1:-1].unfold(1, degree, 1).mean(dim=2), size
+
+
+def _least_squares(design: Tensor, target: Tensor) -> Tensor:
+    """Return the solution by QR; a B-spline without any point (repeated knots) gets zero."""
+    number = design.shape[1]
+    tie = 1e-12 * torch.eye(number, dtype=design.dtype, device=design.device)
+    rows, zeros = torch.cat([design, tie]), target.new_zeros(number, target.shape[1])
+    solution: Tensor = torch.linalg.lstsq(rows, torch.cat([target, zeros]), driver="gels").solution
+    return solution
+
+
+def _inner(knots: Tensor, degree: int) -> Tensor:
+    """Return the knots from one end of the grid to the other."""
+    return knots[..., degree : knots.shape[-1] - degree]
 
 
 def _extend(inner: Tensor, degree: int) -> Tensor:
-    """Add `degree` knots on both sides at the width of the outer intervals."""
+    """Add `degree` knots on both sides at the width of the outer intervals; `(in, G + 1)` to the extended knots."""
     steps = torch.arange(1, degree + 1, dtype=inner.dtype, device=inner.device)
-    left = inner[0] - steps.flip(0) * (inner[1] - inner[0])
-    right = inner[-1] + steps * (inner[-1] - inner[-2])
-    return torch.cat([left, inner, right])
-
-
-def _points(old: Tensor, new: Tensor, degree: int, samples: int) -> Tensor:
-    """Return points in every interval of the union of both grids."""
-    ends = torch.cat([old[degree : len(old) - degree], new[degree : len(new) - degree]])
-    edges = torch.unique(ends)
-    fraction = (torch.arange(samples, dtype=old.dtype, device=old.device) + 0.5) / samples
-    inside = edges[:-1, None] + (edges[1:] - edges[:-1])[:, None] * fraction
-    return torch.cat([edges, inside.flatten()])
+    left = inner[:, :1] - steps.flip(0) * (inner[:, 1:2] - inner[:, :1])
+    right = inner[:, -1:] + steps * (inner[:, -1:] - inner[:, -2:-1])
+    return torch.cat([left, inner, right], dim=1)
