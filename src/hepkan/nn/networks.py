@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from hepkan.errors import UsageError, unknown
 from hepkan.nn.layers import KANLayer
 from hepkan.nn.transforms import INPUT_MAPS, Affine
-from hepkan.splines.ops import kan_stack
+from hepkan.splines.basis import Layer
+from hepkan.splines.ops import kan_stack, kan_step
 
 LINKS = ("identity", "sigmoid", "softmax")
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "gelu": nn.GELU}
@@ -58,6 +59,13 @@ class Network(nn.Module):
     def body(self, z: Tensor) -> Tensor:
         """Return standardised outputs from network coordinates."""
         raise NotImplementedError
+
+    def step(self, z: Tensor) -> tuple[Tensor, Callable[[], None]]:
+        """Return `body(z)` for one training step, and what to call after `backward` for all gradients to be there.
+
+        A network may write them itself, faster than autograd.
+        """
+        return self.body(z), lambda: None
 
     @torch.no_grad()
     def predict(self, X: ArrayLike | Tensor, batch: int = 65536) -> np.ndarray:
@@ -168,9 +176,18 @@ class KAN(Network):
 
     def body(self, z: Tensor) -> Tensor:
         """Apply the layers, all in one call of the kernel."""
+        return kan_stack(z, *self._stack())
+
+    def step(self, z: Tensor) -> tuple[Tensor, Callable[[], None]]:
+        """As `Network.step`; the compiled kernel writes the gradients."""
+        step = kan_step(z, *self._stack())
+        return super().step(z) if step is None else (step.y, step.backward)
+
+    def _stack(self) -> tuple[list[Layer], int, str, str]:
+        """Return the numbers of all layers, degree, base function and backend."""
         first: KANLayer = self.layers[0]  # type: ignore[assignment]
         numbers = [layer.numbers() for layer in self.layers]  # type: ignore[operator]
-        return kan_stack(z, numbers, first.degree, first.base, first.backend)
+        return numbers, first.degree, first.base, first.backend
 
     def refined(self, grid: int) -> KAN:
         """Return a copy with finer grids and the same functions."""

@@ -145,6 +145,36 @@ class _Stack(torch.autograd.Function):
         return None, None, dx, *(g if need else None for g, need in zip(found, needed, strict=True))
 
 
+class Step:
+    """A stack whose gradients are written by hand instead of by autograd, which saves half the time of a small batch.
+
+    `y`, the outputs, is a leaf: differentiate a loss of it, then call `backward`.
+    """
+
+    def __init__(self, x: Tensor, layers: Sequence[Layer], degree: int, base: str) -> None:
+        self._x, self._layers, self._how = x.detach(), layers, (degree, base)
+        with torch.no_grad():
+            self._tables = library.tables(layers, degree, x.dtype)
+            self.y, self._hidden = library.forward(self._x, layers, self._tables, degree, base, keep=True)
+        self.y.requires_grad_()
+
+    def backward(self) -> None:
+        """Add the gradients of all parameters to their `.grad`."""
+        assert self.y.grad is not None
+        with torch.no_grad():
+            _, gradients = library.backward(
+                self._x, self._hidden, self._layers, self._tables, self.y.grad, *self._how, False, True
+            )
+        for layer, found in zip(self._layers, gradients, strict=True):
+            for parameter, gradient in zip(layer[1:], found, strict=True):
+                if parameter is None or gradient is None or not parameter.requires_grad:
+                    continue
+                if parameter.grad is None:
+                    parameter.grad = gradient
+                else:
+                    parameter.grad += gradient
+
+
 def _differentiable(
     x: Tensor, flat: Sequence[Tensor | None], dy: Tensor, degree: int, base: str, needed: Sequence[bool]
 ) -> list[Tensor | None]:

@@ -10,12 +10,16 @@ import functools
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hepkan.errors import UsageError, unknown
 from hepkan.splines.basis import Layer, kan_stack_reference
+
+if TYPE_CHECKING:
+    from hepkan.splines.cpu import Step
 
 KERNELS = {"triton": "hepkan.splines.triton_gpu", "cpu": "hepkan.splines.cpu"}
 """Compiled kernels in the order of preference: name -> module with `supports`, `reason_unusable` and `kan_stack`."""
@@ -48,18 +52,25 @@ def kan_stack(x: Tensor, layers: Sequence[Layer], degree: int, base: str = "silu
     Raises:
         UsageError: the backend is unknown or cannot serve this call.
     """
-    if backend not in BACKENDS:
-        raise unknown("backend", backend, BACKENDS)
-    if backend == "auto":
-        backend = next((name for name in KERNELS if _refusal(name, x, degree, base) is None), "torch")
-    elif backend != "torch" and (reason := _refusal(backend, x, degree, base)) is not None:
-        raise UsageError(
-            f"The backend {backend!r} was asked for, however it cannot be used: {reason}. Use backend='auto'."
-        )
-    if backend == "torch":
+    name = _chosen(x, degree, base, backend)
+    if name == "torch":
         return kan_stack_reference(x, layers, degree, base)
-    kernel = importlib.import_module(KERNELS[backend])
+    kernel = importlib.import_module(KERNELS[name])
     return kernel.kan_stack(x, layers, degree, base)  # type: ignore[no-any-return]
+
+
+def kan_step(x: Tensor, layers: Sequence[Layer], degree: int, base: str = "silu", backend: str = "auto") -> Step | None:
+    """Evaluate a stack for one training step whose gradients the kernel writes; None where the kernel leaves them to
+    autograd. See `cpu.Step`.
+
+    Raises:
+        UsageError: as `kan_stack`.
+    """
+    if _chosen(x, degree, base, backend) != "cpu":
+        return None
+    from hepkan.splines.cpu import Step
+
+    return Step(x, layers, degree, base)
 
 
 def available() -> dict[str, str | None]:
@@ -73,8 +84,20 @@ def available() -> dict[str, str | None]:
 
 def chosen(device: str = "cpu") -> str:
     """Return the backend that `auto` takes for a cubic float32 layer on a device."""
-    x = torch.empty(0, 1, device=device)
-    return next((name for name in KERNELS if _refusal(name, x, 3, "silu") is None), "torch")
+    return _chosen(torch.empty(0, 1, device=device), 3, "silu", "auto")
+
+
+def _chosen(x: Tensor, degree: int, base: str, backend: str) -> str:
+    """Return the backend that serves a call: the one demanded, or the first usable one."""
+    if backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS)
+    if backend == "auto":
+        return next((name for name in KERNELS if _refusal(name, x, degree, base) is None), "torch")
+    if backend != "torch" and (reason := _refusal(backend, x, degree, base)) is not None:
+        raise UsageError(
+            f"The backend {backend!r} was asked for, however it cannot be used: {reason}. Use backend='auto'."
+        )
+    return backend
 
 
 @functools.cache

@@ -150,7 +150,8 @@ class Training:
 
         def evaluate() -> Tensor:
             self.optimizer.zero_grad()
-            value = self._loss(own)
+            output, finish = self.model.step(own.z)
+            value = self._loss(output, own)
             objective = value / size
             parts[:] = [value.detach()]
             if settings.full_batch:
@@ -160,6 +161,7 @@ class Training:
                 objective = objective + cost * (len(batch) / size)
                 parts.append(cost.detach() * len(batch))
             objective.backward()  # type: ignore[no-untyped-call]
+            finish()
             total = processes.add_gradients(self.model.parameters(), objective.detach())
             if settings.gradient_clip is not None:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.gradient_clip)
@@ -169,9 +171,8 @@ class Training:
         for i, part in enumerate(parts):
             sums[i] += part
 
-    def _loss(self, events: Events) -> Tensor:
+    def _loss(self, output: Tensor, events: Events) -> Tensor:
         """Return the weighted sum of the losses of events, of regression targets while standardised."""
-        output = self.model.body(events.z)
         if self.function.classification:
             output = self.model.output_map(output)
         return (self.function.each(output, events.target) * events.weight).sum()
@@ -183,7 +184,7 @@ class Training:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for i, part in enumerate(source.parts()):
             if i % self.processes.size == self.processes.rank:
-                total += self._loss(part)
+                total += self._loss(self.model.body(part.z), part)
         return float(self.processes.add(total)) / source.n
 
     def _move_knots(self) -> float:
