@@ -18,6 +18,7 @@ from hepkan.splines.basis import Layer, kan_stack_reference
 from hepkan.splines.library import BASES, DEGREES, SUFFIXES
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def reason_unusable() -> str | None:
     """Why the kernel cannot be used in this installation, None when it can."""
     found, text = library.choose()
@@ -42,7 +43,8 @@ def supports(x: Tensor, degree: int, base: str) -> str | None:
         return f"the cpu kernel is built for degrees 1 to 5, however: degree={degree}"
     if base not in BASES:
         return f"the cpu kernel knows the base functions {', '.join(BASES)}, however: base={base!r}"
-    return reason_unusable()
+    reason: str | None = reason_unusable()
+    return reason
 
 
 def kan_layer(x: Tensor, knots: Tensor, coef: Tensor, base_weight: Tensor | None, degree: int, base: str) -> Tensor:

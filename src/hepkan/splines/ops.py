@@ -6,22 +6,16 @@ Differentiating twice needs `backend="torch"` or a compiled kernel, which falls 
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hepkan.errors import UsageError, unknown
+from hepkan.splines import cpu, triton_gpu
 from hepkan.splines.basis import Layer, kan_stack_reference
 
-if TYPE_CHECKING:
-    from hepkan.splines.cpu import Step
-
-KERNELS = {"triton": "hepkan.splines.triton_gpu", "cpu": "hepkan.splines.cpu"}
+KERNELS = {"triton": triton_gpu, "cpu": cpu}
 """Compiled kernels in the order of preference: name -> module with `supports`, `reason_unusable` and `kan_stack`."""
 
 BACKENDS = ("auto", "torch", *KERNELS)
@@ -55,31 +49,24 @@ def kan_stack(x: Tensor, layers: Sequence[Layer], degree: int, base: str = "silu
     name = _chosen(x, degree, base, backend)
     if name == "torch":
         return kan_stack_reference(x, layers, degree, base)
-    kernel = importlib.import_module(KERNELS[name])
-    return kernel.kan_stack(x, layers, degree, base)  # type: ignore[no-any-return]
+    return KERNELS[name].kan_stack(x, layers, degree, base)  # type: ignore[no-any-return]
 
 
-def kan_step(x: Tensor, layers: Sequence[Layer], degree: int, base: str = "silu", backend: str = "auto") -> Step | None:
+def kan_step(
+    x: Tensor, layers: Sequence[Layer], degree: int, base: str = "silu", backend: str = "auto"
+) -> cpu.Step | None:
     """Evaluate a stack for one training step whose gradients the kernel writes; None where the kernel leaves them to
     autograd. See `cpu.Step`.
 
     Raises:
         UsageError: as `kan_stack`.
     """
-    if _chosen(x, degree, base, backend) != "cpu":
-        return None
-    from hepkan.splines.cpu import Step
-
-    return Step(x, layers, degree, base)
+    return cpu.Step(x, layers, degree, base) if _chosen(x, degree, base, backend) == "cpu" else None
 
 
 def available() -> dict[str, str | None]:
     """Return for every backend None when it is usable on this machine, else the reason why not."""
-    reasons: dict[str, str | None] = {"torch": None}
-    for name in KERNELS:
-        module = _module(name)
-        reasons[name] = module if isinstance(module, str) else module.reason_unusable()
-    return reasons
+    return {"torch": None, **{name: kernel.reason_unusable() for name, kernel in KERNELS.items()}}
 
 
 def chosen(device: str = "cpu") -> str:
@@ -92,26 +79,9 @@ def _chosen(x: Tensor, degree: int, base: str, backend: str) -> str:
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
     if backend == "auto":
-        return next((name for name in KERNELS if _refusal(name, x, degree, base) is None), "torch")
-    if backend != "torch" and (reason := _refusal(backend, x, degree, base)) is not None:
+        return next((name for name in KERNELS if KERNELS[name].supports(x, degree, base) is None), "torch")
+    if backend != "torch" and (reason := KERNELS[backend].supports(x, degree, base)) is not None:
         raise UsageError(
             f"The backend {backend!r} was asked for, however it cannot be used: {reason}. Use backend='auto'."
         )
     return backend
-
-
-@functools.cache
-def _module(name: str) -> ModuleType | str:
-    """Return a kernel's module, or the reason why it cannot be imported."""
-    try:
-        return importlib.import_module(KERNELS[name])
-    except ImportError as error:
-        return f"{error}"
-
-
-def _refusal(name: str, x: Tensor, degree: int, base: str) -> str | None:
-    """Return why a kernel cannot serve a call, None when it can."""
-    module = _module(name)
-    if isinstance(module, str):
-        return module
-    return module.supports(x, degree, base)  # type: ignore[no-any-return]
