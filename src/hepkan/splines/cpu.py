@@ -18,11 +18,14 @@ from hepkan.splines.basis import Layer, kan_stack_reference
 from hepkan.splines.library import BASES, DEGREES, SUFFIXES
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def reason_unusable() -> str | None:
     """Why the kernel cannot be used in this installation, None when it can."""
     found, text = library.choose()
     return text if found is None else None
+
+
+REASON = reason_unusable()
+"""The same at import, a constant for `torch.compile`, which cannot look for a library."""
 
 
 def instruction_set() -> str | None:
@@ -43,8 +46,7 @@ def supports(x: Tensor, degree: int, base: str) -> str | None:
         return f"the cpu kernel is built for degrees 1 to 5, however: degree={degree}"
     if base not in BASES:
         return f"the cpu kernel knows the base functions {', '.join(BASES)}, however: base={base!r}"
-    reason: str | None = reason_unusable()
-    return reason
+    return REASON if torch.compiler.is_compiling() else reason_unusable()
 
 
 def kan_layer(x: Tensor, knots: Tensor, coef: Tensor, base_weight: Tensor | None, degree: int, base: str) -> Tensor:
