@@ -27,6 +27,7 @@ MODELS = {
     "kan": lambda seed=0: hepkan.KAN([4, 6, 1], seed=seed),
     "deep kan": lambda seed=0: hepkan.KAN([4, 5, 5, 2], grid=4, degree=2, base="linear", seed=seed),
     "one layer": lambda seed=0: hepkan.KAN([4, 1], base="none", seed=seed),
+    "products": lambda seed=0: hepkan.KAN([4, 6, 5, 2], products=[2, 5, 1], seed=seed),
     "shallow": lambda seed=0: hepkan.KAN.shallow(4, seed=seed),
     "mlp": lambda seed=0: hepkan.MLP([4, 20, 20, 1], dropout=0.1, seed=seed),
     "logistic": lambda seed=0: hepkan.MLP([4, 1], input_map="standard", seed=seed),
@@ -161,3 +162,38 @@ def test_damaged_foreign_and_newer_files_are_explained(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "changed.hepkan", {"hepkan": json.dumps(metadata)})
     with pytest.raises(DataError, match="must have the tensors"):
         hepkan.load(tmp_path / "changed.hepkan")
+
+
+def test_products_are_those_of_neighbouring_sums(features: np.ndarray) -> None:
+    layer = hepkan.KANLayer(4, 5, products=2)
+    x = torch.from_numpy(features[:50]) / 30
+    sums = layer.edge_functions(x).sum(dim=1) + layer.bias
+    expected = torch.stack([*sums.T[:3], sums[:, 3] * sums[:, 4], sums[:, 5] * sums[:, 6]], dim=1)
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+    assert layer.out_features == 5
+    model = hepkan.KAN([4, 5, 3, 1], products=2, input_map="standard")
+    z = x
+    for one in model.layers:
+        z = one(z)
+    torch.testing.assert_close(model.body(x), z, atol=1e-6, rtol=1e-5)
+
+
+def test_products_learn_a_product() -> None:
+    x = np.random.default_rng(0).uniform(-2, 2, (2000, 2))
+    y = x[:, 0] * x[:, 1]
+    losses = {}
+    for products in (0, 1):
+        model = hepkan.KAN([2, 1, 1], products=products, input_map="standard", seed=1)
+        found = hepkan.fit(
+            model, (x[:1500], y[:1500]), (x[1500:], y[1500:]), loss="mse", learning_rate=0.02, weight_decay=0.0,
+            epochs=30, patience=30, batch=100,
+        )  # fmt: skip
+        losses[products] = found.best_value
+    assert losses[1] < 0.01 and losses[0] > 10 * losses[1]
+
+
+def test_impossible_products_are_refused() -> None:
+    with pytest.raises(UsageError, match="0 to the 3 outputs"):
+        hepkan.KAN([4, 3, 1], products=4)
+    with pytest.raises(UsageError, match="each of the 2 layers"):
+        hepkan.KAN([4, 3, 1], products=[1])

@@ -163,7 +163,7 @@ def test_backends_agree_on_networks_of_any_make() -> None:
         one, other = (hepkan.KAN([3, 8, 2], base=base, input_map="none", backend=b) for b in ("auto", "torch"))
         torch.testing.assert_close(one(x), other(x), atol=2e-6, rtol=0)
     with pytest.raises(UsageError, match="Did you mean 'torch'"):
-        kan_stack(x, one._stack()[0], 3, "silu", "troch")
+        kan_stack(x, [layer.numbers() for layer in one.layers], 3, "silu", "troch")
 
 
 def test_copies_compute_the_same() -> None:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import distributed
 
 import hepkan
+from hepkan.data import ParquetStream
 from hepkan.errors import UsageError
 from hepkan.train.training import Training
 from training_cases import Killed, events, same_results
@@ -28,6 +31,7 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         | {"average": 0.9},
     ),
     "regression": (lambda: hepkan.MLP([2, 8, 2]), REGRESSION, {**FIRST, "loss": "mse", "optimizer": "sgd"}),
+    "streamed": (lambda: hepkan.KAN([2, 5, 1]), None, {**FIRST, "grid_updates": 1}),
     "a batch of one": (lambda: hepkan.KAN([2, 1]), ODD, {**FIRST, "batch": 100}),
     "lbfgs": (
         lambda: hepkan.KAN([2, 3, 1], base="none").double(),
@@ -35,13 +39,14 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         {"epochs": 2, "batch": 301, "optimizer": "lbfgs", "weight_decay": 1e-3},
     ),
 }
-"""Every case: a network, its data and settings; float32 unless the line search would tell the difference."""
+"""Every case: a network, its data (None: a stream) and settings; float32 but for the line search."""
 
 
-def train(name: str, **changes: Any) -> Any:
+def train(name: str, folder: Path, **changes: Any) -> Any:
     model, data, settings = CASES[name]
-    X, y = events(77, 1)
-    held_out = (X, y) if name != "regression" else (REGRESSION[0][:77], REGRESSION[1][:77])
+    held_out = events(77, 1) if name != "regression" else (REGRESSION[0][:77], REGRESSION[1][:77])
+    if data is None:
+        data = ParquetStream(folder / "events.parquet", ["pt", "eta"], weight=None, buffer=120)
     return hepkan.fit(model(), data, held_out, **settings | changes)
 
 
@@ -52,7 +57,7 @@ def work(folder: Path) -> None:
     found: dict[str, Any] = {}
     for name in CASES:
         shown: list[int] = []
-        result = train(name, progress=lambda epoch, *_: shown.append(epoch))  # noqa: B023
+        result = train(name, folder, progress=lambda epoch, *_: shown.append(epoch))  # noqa: B023
         found[name] = {"history": result.history, "weights": result.model.state_dict(), "shown": len(shown)}
     found["resumed"], found["left"] = killed_and_continued(folder / f"folder of {rank}" / "checkpoint")
     try:
@@ -88,9 +93,17 @@ def killed_and_continued(path: Path) -> tuple[bool, list[bool]]:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the events as a file."""
+    path = tmp_path_factory.mktemp("processes")
+    content = {"pt": ODD[0][:, 0], "eta": ODD[0][:, 1], "label": ODD[1]}
+    pq.write_table(pa.table(content), path / "events.parquet", row_group_size=50)
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> list[dict[str, Any]]:
     """What two processes found."""
-    folder = tmp_path_factory.mktemp("processes")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     command = [*torchrun, __file__, str(folder)]
@@ -100,10 +113,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_processes_are_one_with_the_joint_batch(name: str, found: list[dict[str, Any]]) -> None:
+def test_two_processes_are_one_with_the_joint_batch(name: str, found: list[dict[str, Any]], folder: Path) -> None:
     one, two = found[0][name], found[1][name]
     assert all(torch.equal(one["weights"][key], two["weights"][key]) for key in one["weights"])
-    alone = train(name)
+    alone = train(name, folder)
     for key, tensor in alone.model.state_dict().items():
         torch.testing.assert_close(one["weights"][key], tensor, atol=1e-5, rtol=1e-4)
     assert len(one["history"]) == len(two["history"]) == len(alone.history)

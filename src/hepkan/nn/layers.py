@@ -27,6 +27,10 @@ class KANLayer(nn.Module):
     Outside the grid the splines continue linearly (value and slope kept), the base function as it is. A NaN in an event
     gives NaN for that event only.
 
+    With `products` the last outputs are products of two such sums each. With p of them there are out_features + p sums
+    s, and the outputs are the first out_features - p of them, then s_n s_{n+1} of the rest, pair by pair. The edges are
+    those of the sums.
+
     **Shape** input: `(batch, in_features)`, output: `(batch, out_features)`.
 
     Arguments:
@@ -36,7 +40,8 @@ class KANLayer(nn.Module):
         degree: degree of the splines.
         base: `silu`, `linear` or `none`.
         grid_range: ends of the grid, the same for all inputs.
-        bias: whether outputs have a constant.
+        bias: whether sums have a constant.
+        products: outputs that are products of two sums.
         backend: `auto`, `torch`, `cpu` or `triton`.
         generator: source of the initial values; fixed to seed 0 when not given.
 
@@ -44,7 +49,8 @@ class KANLayer(nn.Module):
         UsageError: a size or name is impossible.
 
     References:
-        "KAN: Kolmogorov-Arnold Networks" (Liu et al., 2024), arXiv:2404.19756.
+        "KAN: Kolmogorov-Arnold Networks" (Liu et al., 2024), arXiv:2404.19756; product nodes as in "KAN 2.0" (Liu et
+        al., 2024), arXiv:2408.10205.
     """
 
     knots: Tensor
@@ -59,20 +65,24 @@ class KANLayer(nn.Module):
         base: str = "silu",
         grid_range: tuple[float, float] = (-3.0, 3.0),
         bias: bool = True,
+        products: int = 0,
         backend: str = "auto",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if in_features < 1 or out_features < 1:
             raise UsageError(f"A layer needs inputs and outputs, however: {in_features} and {out_features}.")
+        if not 0 <= products <= out_features:
+            raise UsageError(f"products needs to be 0 to the {out_features} outputs of its layer, however: {products}.")
         if base not in BASES:
             raise unknown("base function", base, BASES)
-        self.degree, self.base, self.backend = degree, base, backend
+        self.degree, self.base, self.products, self.backend = degree, base, products, backend
+        sums = out_features + products
         low, high = (torch.full((in_features,), float(edge), dtype=torch.float64) for edge in grid_range)
         self.register_buffer("knots", grids.uniform(low, high, grid, degree).to(torch.get_default_dtype()))
-        self.coef = nn.Parameter(torch.empty(in_features, grid + degree, out_features))
-        self.base_weight = nn.Parameter(torch.empty(in_features, out_features)) if base != "none" else None
-        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+        self.coef = nn.Parameter(torch.empty(in_features, grid + degree, sums))
+        self.base_weight = nn.Parameter(torch.empty(in_features, sums)) if base != "none" else None
+        self.bias = nn.Parameter(torch.zeros(sums)) if bias else None
         self.reset_parameters(generator)
 
     @property
@@ -83,7 +93,7 @@ class KANLayer(nn.Module):
     @property
     def out_features(self) -> int:
         """Number of outputs."""
-        return self.coef.shape[2]
+        return self.coef.shape[2] - self.products
 
     @property
     def grid(self) -> int:
@@ -104,7 +114,14 @@ class KANLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Evaluate the layer."""
-        return kan_stack(x, [self.numbers()], self.degree, self.base, self.backend)
+        return self.multiply(kan_stack(x, [self.numbers()], self.degree, self.base, self.backend))
+
+    def multiply(self, sums: Tensor) -> Tensor:
+        """Return the outputs from the sums, `(batch, out_features + products)` to `(batch, out_features)`."""
+        if self.products == 0:
+            return sums
+        alone = self.out_features - self.products
+        return torch.cat([sums[:, :alone], sums[:, alone::2] * sums[:, alone + 1 :: 2]], dim=1)
 
     def numbers(self) -> Layer:
         """Return knots, coefficients, base weights and biases."""
@@ -113,7 +130,7 @@ class KANLayer(nn.Module):
     def edge_functions(self, x: Tensor) -> Tensor:
         """Return every edge's function at given inputs, without bias.
 
-        **Shape** x: `(batch, in_features)`, result: `(batch, in_features, out_features)`.
+        **Shape** x: `(batch, in_features)`, result: `(batch, in_features, out_features + products)`.
         """
         values = torch.einsum("nim,imo->nio", bspline_basis(x, self.knots, self.degree), self.coef)
         if self.base_weight is None:
@@ -172,5 +189,5 @@ class KANLayer(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, grid={self.grid}, "
-            f"degree={self.degree}, base={self.base}"
+            f"degree={self.degree}, base={self.base}" + (f", products={self.products}" if self.products else "")
         )

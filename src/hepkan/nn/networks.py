@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from hepkan.errors import UsageError, unknown
 from hepkan.nn.layers import KANLayer
 from hepkan.nn.transforms import INPUT_MAPS, Affine
-from hepkan.splines.basis import Layer
 from hepkan.splines.ops import kan_stack, kan_step
 
 LINKS = ("identity", "sigmoid", "softmax")
@@ -130,6 +129,8 @@ class KAN(Network):
         base: base function `silu`, `linear` or `none`.
         input_map: `quantile` (to a clipped normal), `standard` or `none`.
         grid_range: ends of every grid in network coordinates.
+        products: how many nodes are products of two sums: in each hidden layer, or a list that names layer by layer,
+            the outputs included.
         backend: kernel, see `hepkan.splines.ops`.
         seed: of the initial values.
 
@@ -149,10 +150,16 @@ class KAN(Network):
         base: str = "silu",
         input_map: str = "quantile",
         grid_range: tuple[float, float] = (-3.0, 3.0),
+        products: int | Sequence[int] = 0,
         backend: str = "auto",
         seed: int = 0,
     ) -> None:
         settings = {"grid": grid, "degree": degree, "base": base, "grid_range": list(grid_range), "backend": backend}
+        depth = max(1, len(widths) - 1)
+        counts = [products] * (depth - 1) + [0] if isinstance(products, int) else list(products)
+        if len(counts) != depth:
+            raise UsageError(f"products needs one number for each of the {depth} layers, however: {list(counts)}.")
+        settings["products"] = counts
         super().__init__(widths, input_map, seed, **settings)
         generator = torch.Generator().manual_seed(seed)
         self.layers = nn.ModuleList(
@@ -163,10 +170,11 @@ class KAN(Network):
                 degree=degree,
                 base=base,
                 grid_range=(float(grid_range[0]), float(grid_range[1])),
+                products=count,
                 backend=backend,
                 generator=generator,
             )
-            for n_in, n_out in zip(self.widths[:-1], self.widths[1:], strict=True)
+            for n_in, n_out, count in zip(self.widths[:-1], self.widths[1:], counts, strict=True)
         )
 
     @classmethod
@@ -175,19 +183,30 @@ class KAN(Network):
         return cls([n, 2 * n + 1, 1], **settings)
 
     def body(self, z: Tensor) -> Tensor:
-        """Apply the layers, all in one call of the kernel."""
-        return kan_stack(z, *self._stack())
+        """Apply the layers, as many as possible in one call of the kernel."""
+        for stack in self._stacks():
+            numbers = [layer.numbers() for layer in stack]
+            z = stack[-1].multiply(kan_stack(z, numbers, stack[-1].degree, stack[-1].base, stack[-1].backend))
+        return z
 
     def step(self, z: Tensor) -> tuple[Tensor, Callable[[], None]]:
-        """As `Network.step`; the compiled kernel writes the gradients."""
-        step = kan_step(z, *self._stack())
+        """As `Network.step`; the compiled kernel writes the gradients unless nodes are products."""
+        first, *others = self._stacks()
+        if others or first[-1].products:
+            return super().step(z)
+        numbers = [layer.numbers() for layer in first]
+        step = kan_step(z, numbers, first[-1].degree, first[-1].base, first[-1].backend)
         return super().step(z) if step is None else (step.y, step.backward)
 
-    def _stack(self) -> tuple[list[Layer], int, str, str]:
-        """Return the numbers of all layers, degree, base function and backend."""
-        first: KANLayer = self.layers[0]  # type: ignore[assignment]
-        numbers = [layer.numbers() for layer in self.layers]  # type: ignore[operator]
-        return numbers, first.degree, first.base, first.backend
+    def _stacks(self) -> list[list[KANLayer]]:
+        """Return runs of layers, each but the last ending with products."""
+        stacks: list[list[KANLayer]] = [[]]
+        for layer in self.layers:
+            assert isinstance(layer, KANLayer)
+            stacks[-1].append(layer)
+            if layer.products:
+                stacks.append([])
+        return [stack for stack in stacks if stack]
 
     def refined(self, grid: int) -> KAN:
         """Return a copy with finer grids and the same functions."""
