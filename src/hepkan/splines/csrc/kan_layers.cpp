@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "edge_rows.hpp"
+#include "single.hpp"
 
 #define API extern "C" __attribute__((visibility("default")))
 
@@ -88,18 +89,18 @@ int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 template <class T>
 void inputs_of_tile(const Matrix<T>& x, int64_t event, int events, int64_t inputs, T* columns) {
     constexpr int W = WIDTH<T>;
-    T square[W * W];
+    if (x.column != 1) {
+        for (int64_t i = 0; i < inputs; ++i)
+            for (int e = 0; e < TILE; ++e) columns[i * TILE + e] = e < events ? x.at(event + e, i) : T(0);
+        return;
+    }
+    Wide<T> rows[W];
     for (int e = 0; e < TILE; e += W)
         for (int64_t i = 0; i < inputs; i += W) {
-            const T* from = x.data + (event + e) * x.row + i * x.column;
-            int64_t stride = x.row;
-            if (x.column != 1 || e + W > events || i + W > inputs) {
-                for (int64_t n = 0; n < W; ++n)
-                    for (int64_t m = 0; m < W; ++m)
-                        square[n * W + m] = e + n < events && i + m < inputs ? x.at(event + e + n, i + m) : T(0);
-                from = square, stride = W;
-            }
-            transpose_square(from, stride, columns + i * TILE + e, TILE, inputs - i);
+            for (int n = 0; n < W; ++n)
+                rows[n] = e + n < events ? load_part(x.data + (event + e + n) * x.row + i, inputs - i) : Wide<T>{};
+            transpose_square<Wide<T>, WideInt<T>, W>(rows);
+            for (int64_t n = 0; n < std::min<int64_t>(W, inputs - i); ++n) store(columns + (i + n) * TILE + e, rows[n]);
         }
 }
 
@@ -165,10 +166,29 @@ private:
     const T* table(int64_t l, int64_t input) const {
         return layers_[l].tables + static_cast<size_t>(input) * hepkan::table_numbers(intervals(l), K);
     }
+    // Whether a layer goes along the events, see single.hpp; then `act` gets its inputs one by one.
+    bool single(int64_t l) const {
+        if constexpr (sizeof(T) == sizeof(float))
+            return l + 1 == number_ && Single<K>::serves(layers_[l].outputs, layers_[l].intervals);
+        return false;
+    }
+    template <class Act>
+    void each_single(int64_t l, const Act& act) const {
+        if constexpr (sizeof(T) == sizeof(float))
+            for (int64_t input = 0; input < layers_[l].inputs; ++input)
+                act(input, Single<K>{table(l, input), intervals(l), base_}, place(l, 0, input, W));
+    }
+
     // Parameters of every layer: per chunk, per input, `rows` rows.
     void pack_all(T* weights) const {
         for (int64_t l = 0; l < number_; ++l) {
             const Layer<T>& q = layers_[l];
+            if (single(l)) {
+                each_single(l, [&](int64_t input, const auto& edge, int64_t here) {
+                    edge.pack(q.coef + input * (q.intervals + K), q.base ? q.base + input : nullptr, weights + here);
+                });
+                continue;
+            }
             for (int64_t input = 0; input < q.inputs; ++input)
                 layouts_[at(l)].each([&](int64_t, int64_t start, int64_t outputs, int64_t size) {
                     pack(q.coef + input * (q.intervals + K) * q.outputs + start,
@@ -190,6 +210,14 @@ private:
         const T* from = room;
         for (int64_t l = 0; l < number_; ++l) {
             const Layer<T>& q = layers_[l];
+            if (single(l)) {
+                std::fill_n(sums, TILE, q.bias ? q.bias[0] : T(0));
+                each_single(l, [&](int64_t input, const auto& edge, int64_t here) {
+                    edge.forward(from + input * TILE, events, weights + here, sums);
+                });
+                std::copy_n(sums, events, y + event);
+                return;
+            }
             layouts_[at(l)].each([&](int64_t, int64_t start, int64_t outputs, int64_t size) {
                 T* to = sums + start * TILE;
                 for (int64_t o = 0; o < size; ++o) to[o] = q.bias && o < outputs ? q.bias[start + o] : T(0);
@@ -222,6 +250,9 @@ private:
                        T* gradients, T* room, T* sums, T* columns, T* dx, T* moments) const {
         const int events = static_cast<int>(std::min<int64_t>(TILE, events_ - event));
         inputs_of_tile(x, event, events, layers_[0].inputs, columns);
+        T lane[TILE] = {};
+        if (single(number_ - 1))
+            for (int e = 0; e < events; ++e) lane[e] = dy.at(event + e, 0);
         layouts_[at(number_ - 1)].each([&](int64_t, int64_t start, int64_t outputs, int64_t size) {
             for (int e = 0; e < events; ++e)
                 for (int64_t o = 0; o < size; ++o)
@@ -234,7 +265,12 @@ private:
             const T* from = l > 0 ? hidden + event / TILE * hidden_ + hidden_at_[at(l)] : columns;
             if (moments) add_biases(l, events, gradients, moments + weights_ + biases_at_[at(l)]);
             if (!slopes && !moments) return;
-            for (int64_t input = 0; input < q.inputs; ++input) {
+            if (single(l))
+                each_single(l, [&](int64_t input, const auto& edge, int64_t here) {
+                    edge.backward(from + input * TILE, events, weights + here, lane, slopes ? room + input * TILE : nullptr,
+                                  moments ? moments + here : nullptr);
+                });
+            for (int64_t input = single(l) ? q.inputs : 0; input < q.inputs; ++input) {
                 if (slopes) survey<T, K, true>(from + input * TILE, events, table(l, input), intervals(l), base_, s);
                 else survey<T, K, false>(from + input * TILE, events, table(l, input), intervals(l), base_, s);
                 layouts_[at(l)].each([&](int64_t count, int64_t start, int64_t, int64_t size) {
@@ -294,6 +330,10 @@ private:
                     layout.each([&](int64_t, int64_t start, int64_t outputs, int64_t width) {
                         T* sum = moments + place(l, start, input, width);
                         add_parts(sum, parts, size, layout.rows * width);
+                        if constexpr (sizeof(T) == sizeof(float))
+                            if (single(l))
+                                return Single<K>{table(l, input), intervals(l), base_}.unpack(
+                                    sum, q.dcoef + input * (q.intervals + K), q.dbase ? q.dbase + input : nullptr);
                         unpack(sum, q.intervals + K, outputs, width, q.outputs,
                                q.dcoef + input * (q.intervals + K) * q.outputs + start,
                                q.dbase ? q.dbase + input * q.outputs + start : nullptr);
