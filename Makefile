@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FULL := samples/multijet-full.parquet
+TEST := samples/multijet-test.parquet
 JETS := samples/jet-electron.parquet
 
 .PHONY: demo test fast lint sample full-sample tune results clean
@@ -33,11 +34,16 @@ sample: $(VENV)/.installed
 	$(BIN)/hepkan generate multijet --events 20000 --seed 1 --workers 2 -o src/hepkan/tasks/samples/multijet.parquet
 
 # The samples behind the numbers of README: two hours on two cores, kept out of git.
-full-sample: $(FULL) $(JETS)
+full-sample: $(FULL) $(TEST) $(JETS)
 
 $(FULL): | $(VENV)/.installed
 	$(BIN)/hepkan generate multijet --seed 2 --workers 2 -o $(FULL) \
 	  --rows single_top_tchannel=66000 --rows ttbar=28000 --rows wjets=8000 --rows multijet=90000
+
+# Judges what was chosen with the other one.
+$(TEST): | $(VENV)/.installed
+	$(BIN)/hepkan generate multijet --seed 3 --workers 2 -o $(TEST) \
+	  --rows single_top_tchannel=22000 --rows ttbar=9400 --rows wjets=2700 --rows multijet=30000
 
 $(JETS): | $(VENV)/.installed
 	$(BIN)/hepkan generate multijet --seed 2 --workers 2 -o $(JETS) --rows jet_electron=500
@@ -46,8 +52,8 @@ $(JETS): | $(VENV)/.installed
 tune: $(FULL)
 	$(BIN)/python benchmarks/tuning.py --data $(FULL)
 
-results: $(FULL) $(JETS)
-	$(BIN)/python benchmarks/multijet.py --data $(FULL) --jets $(JETS)
+results: $(FULL) $(TEST) $(JETS)
+	$(BIN)/python benchmarks/multijet.py --data $(FULL) --test $(TEST) --jets $(JETS)
 
 clean:
 	rm -rf build dist runs scans

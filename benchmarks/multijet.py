@@ -1,8 +1,10 @@
 """The numbers of README's multijet table: five seeds of every model on the full sample, and what moves them.
 
-    python benchmarks/multijet.py --data samples/multijet-full.parquet [--jets samples/jet-electron.parquet]
+    python benchmarks/multijet.py --data samples/multijet-full.parquet --test samples/multijet-test.parquet
+                                  [--jets samples/jet-electron.parquet]
 
-1. `hepkan run multijet` with the tuned settings of the card (`tuning.py` chose them on validation events).
+1. `hepkan run multijet` with the tuned settings of the card (`tuning.py` chose them on validation events), judged on a
+   sample of its own that no choice has seen.
 2. `hepkan scan` over hidden sizes of the KAN and of the MLP, three seeds each.
 3. The same trained models judged on other compositions of both classes.
 
@@ -47,7 +49,7 @@ def show(step: Any) -> None:
         print(step.member, step.text, flush=True)
 
 
-def compositions(data_path: Path, jets: Path | None) -> dict[str, dict[str, tuple[float, float]]]:
+def compositions(data_path: Path, test_path: Path, jets: Path | None) -> dict[str, dict[str, tuple[float, float]]]:
     """Return the AUC of the trained models on test events of other compositions, without training anew."""
     frame = pq.read_table(RUN / "predictions.parquet")
     columns = {name: frame[name].to_numpy(zero_copy_only=False) for name in frame.column_names}
@@ -70,13 +72,15 @@ def compositions(data_path: Path, jets: Path | None) -> dict[str, dict[str, tupl
             ]  # fmt: skip
             found[name][kind] = mean(values)
     if jets is not None:
-        found["jet electrons as multijet"] = jet_electrons(columns, data_path, jets)
+        found["jet electrons as multijet"] = jet_electrons(columns, data_path, test_path, jets)
     return found
 
 
-def jet_electrons(columns: Mapping[str, Any], data_path: Path, jets: Path) -> dict[str, tuple[float, float]]:
+def jet_electrons(
+    columns: Mapping[str, Any], data_path: Path, test_path: Path, jets: Path
+) -> dict[str, tuple[float, float]]:
     """Return the AUC of prompt test events against jets that play electrons, which no model has seen."""
-    data = prepare(load_card("multijet", data=data_path))
+    data = prepare(load_card("multijet", data=data_path, test=test_path))
     test = split(data, 0)[2]
     prompt = columns["target"] == 1
     background = pq.read_table(jets)
@@ -138,18 +142,20 @@ def main() -> None:
     """Make everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--test", type=Path, required=True, help="a sample for the test part alone")
     parser.add_argument("--jets", type=Path, help="a sample made by `hepkan generate multijet --rows jet_electron=N`")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     common = {"resume": True, "workers": arguments.workers, "progress": show}
-    card = load_card("multijet", data=arguments.data)
-    command = f"hepkan run multijet --data {arguments.data} -o {RUN.relative_to(ROOT)}"
+    files = {"data": arguments.data, "test": arguments.test}
+    card = load_card("multijet", **files)
+    command = f"hepkan run multijet --data {arguments.data} --test {arguments.test} -o {RUN.relative_to(ROOT)}"
     report = run(card, output=RUN, command=command, **common).report
     scans = {}
     for kind, values in SIZES.items():
-        varied = load_card("multijet", data=arguments.data, models=[kind], seeds=SCAN_SEEDS)
+        varied = load_card("multijet", **files, models=[kind], seeds=SCAN_SEEDS)
         scans[kind] = scan(varied, [values], output=ROOT / "scans" / f"multijet-{kind}-hidden", **common).report
-    other = compositions(arguments.data, arguments.jets)
+    other = compositions(arguments.data, arguments.test, arguments.jets)
     content = {
         **provenance(prepare(card)),
         "report": {key: value for key, value in report.items() if key not in ("roc", "features")},

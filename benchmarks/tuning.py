@@ -32,12 +32,14 @@ RESULT = Path(__file__).parent / "results" / "multijet_tuning.json"
 TRIALS, FINALISTS, SEEDS = 20, 4, (0, 1, 2)
 _KAN = {
     "grid": [3, 5, 8, 12],
-    "learning_rate": [2e-3, 5e-3, 1e-2],
-    "weight_decay": [0.02, 0.1, 0.2, 0.5],
+    "learning_rate": [1e-3, 2e-3, 5e-3, 1e-2],
+    "weight_decay": [0.1, 0.2, 0.5, 1.0],
     "batch": [256, 1024],
+    "grid_updates": [0, 2],
+    "average": [0.0, 0.99],
 }
 SPACE: dict[str, dict[str, list[Any]]] = {
-    "kan": {**_KAN, "hidden": [[8], [16], [32], [16, 8], [32, 16], [32, 32]]},
+    "kan": {**_KAN, "hidden": [[16], [32], [64], [32, 16], [32, 32], [64, 32]]},
     "gam": _KAN,
     "mlp": {  # two layers of 100 are the study's baseline; other widths are in the scan of hidden sizes
         "activation": ["relu", "silu"],
@@ -45,6 +47,7 @@ SPACE: dict[str, dict[str, list[Any]]] = {
         "learning_rate": [5e-4, 1e-3, 2e-3, 5e-3],
         "weight_decay": [1e-3, 1e-2, 0.1, 0.5],
         "batch": [256, 1024],
+        "average": [0.0, 0.99],
     },
     "bdt": {
         "num_leaves": [7, 15, 31, 63],

@@ -85,9 +85,13 @@ def test_edge_functions_add_up_to_the_layer() -> None:
     torch.testing.assert_close(layer.edge_functions(x).sum(dim=1) + layer.bias, layer(x), atol=1e-5, rtol=1e-5)
 
 
-def test_initial_variance_is_kept_through_depth() -> None:
-    model = hepkan.KAN([40, 40, 40, 40], input_map="none")
+def test_initial_values_have_the_documented_sizes() -> None:
+    layer = hepkan.KANLayer(60, 200, grid=5)
+    assert layer.base_weight is not None
+    assert float(layer.base_weight.detach().std()) == pytest.approx(1 / np.sqrt(180), rel=0.03)
+    assert float(layer.coef.detach().std()) == pytest.approx(0.1 / 8, rel=0.03)
     x = torch.randn(4000, 40, generator=torch.Generator().manual_seed(0))
+    model = hepkan.KAN([40, 40, 40, 40], base="none", input_map="none")
     assert 0.3 < float(model(x).detach().std()) < 3.0
 
 

@@ -198,6 +198,20 @@ def test_unwritable_output_fails_before_training(sample: Path, tmp_path: Path) -
     assert (tmp_path / "fine").is_dir()
 
 
+def test_a_test_file_is_the_test_part(sample: Path, tmp_path: Path) -> None:
+    events = pq.read_table(sample)
+    pq.write_table(events.slice(0, 500), tmp_path / "own.parquet")
+    card = load_card("multijet", models=["logistic"], seeds=1, data=sample, test=tmp_path / "own.parquet", quick=True)
+    found = run(card, output=tmp_path / "run")
+    scores = pq.read_table(found.folder / "predictions.parquet")
+    assert scores["id"].to_pylist() == events["id"].to_pylist()[:500]
+    data = found.report["data"]
+    assert data["n_test"] == 500 and data["n_train"] + data["n_validation"] == 1200
+    assert data["test_source"].endswith("own.parquet")
+    with pytest.raises(DataError, match=r"none\.parquet is not a file"):
+        run(load_card("multijet", data=sample, test="none.parquet"), output=tmp_path / "no")
+
+
 def test_wrong_card_or_sample_fails_before_the_folder_exists(sample: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(UsageError, match=r"Did you mean 'model\.grid'"):

@@ -33,6 +33,7 @@ Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Number of see
 Models = Annotated[list[str] | None, typer.Option("--model", help="Models to train; repeat or separate by commas.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a setting, as in model.grid=10.")]
 Sample = Annotated[Path | None, typer.Option("--data", help="A sample file instead of the embedded one.")]
+TestSample = Annotated[Path | None, typer.Option("--test", help="A sample file that is the test part.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")]
 Study = Annotated[str, typer.Argument(metavar="TASK|CARD.yaml", help="A built-in task or a card.")]
@@ -106,6 +107,7 @@ def run(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder [runs/TASK].")] = None,
     resume: Resume = False,
     data: Sample = None,
+    test: TestSample = None,
     workers: Workers = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -117,7 +119,8 @@ def run(
     from hepkan.studies.options import load_card
     from hepkan.studies.run import run as execute
 
-    card = load_card(task, overrides=settings or (), models=_split(model), quick=quick, seeds=seeds, data=data)
+    chosen = {"overrides": settings or (), "quick": quick, "seeds": seeds, "data": data, "test": test}
+    card = load_card(task, models=_split(model), **chosen)  # type: ignore[arg-type]
     folder = output or Path("runs") / (card.name + ("-quick" if quick else ""))
     with terminal.training(err()) as progress:
         result = execute(
@@ -151,6 +154,7 @@ def scan(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Scan folder [scans/TASK].")] = None,
     resume: Resume = False,
     data: Sample = None,
+    test: TestSample = None,
     workers: Workers = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -161,7 +165,8 @@ def scan(
     from hepkan.studies.options import load_card
     from hepkan.studies.scan import scan as execute
 
-    card = load_card(task, overrides=settings or (), models=[model], quick=quick, seeds=seeds, data=data)
+    chosen = {"overrides": settings or (), "quick": quick, "seeds": seeds, "data": data, "test": test}
+    card = load_card(task, models=[model], **chosen)  # type: ignore[arg-type]
     folder = output or Path("scans") / card.name
     with terminal.training(err()) as progress:
         result = execute(

@@ -98,17 +98,11 @@ class Network(nn.Module):
         return copy.deepcopy(self._settings)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Return optimiser groups: biases do not decay, and `rate` scales the learning rate of a group.
-
-        A layer's `rates` name the parameters that learn at another rate; all weights decay at the same pace.
-        """
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            owner, _, leaf = name.rpartition(".")
-            rate = float(getattr(self.get_submodule(owner), "rates", {}).get(leaf, 1.0))
-            decay = 0.0 if leaf == "bias" else weight_decay / rate
-            groups.setdefault((rate, decay), []).append(parameter)
-        return [{"params": p, "weight_decay": decay, "rate": rate} for (rate, decay), p in groups.items()]
+        """Return optimiser groups in which weights decay and biases do not; a `rate` scales a group's learning rate."""
+        biases = [p for name, p in self.named_parameters() if name.endswith("bias")]
+        weights = [p for name, p in self.named_parameters() if not name.endswith("bias")]
+        groups = [{"params": weights, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
+        return [group for group in groups if group["params"]]
 
     def extra_repr(self) -> str:
         return f"widths={self.widths}, link={self.link}"

@@ -93,6 +93,7 @@ class Card(Section):
     title: str = ""
     question: str = ""
     data: list[Source] = Field(min_length=1)
+    test: str | None = None
     features: list[Feature] = Field(min_length=1)
     target: list[str] = []
     weight: str | None = "weight"

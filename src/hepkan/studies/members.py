@@ -40,6 +40,8 @@ class Data:
     task: str
     path: Path
     sha256: str
+    test_path: Path | None
+    test_sha256: str | None
     features: tuple[str, ...]
     mix: tuple[tuple[str, float], ...]
     rows: int | None
@@ -48,17 +50,21 @@ class Data:
     negative_weights: str
 
     @classmethod
-    def of(cls, card: Card, task: str, path: Path, sha256: str) -> Data:
-        """Return the part of a card that concerns the events, with the file that holds them."""
+    def of(cls, card: Card, task: str, sample: tuple[Path, str], test: tuple[Path, str] | None) -> Data:
+        """Return the part of a card that concerns the events, with the files that hold them and their hashes."""
         part = card.split
         fractions = (part.train, part.validation, part.test)
         features, mix = tuple(card.feature_names), tuple(sorted(card.mix.items()))
-        return cls(task, path, sha256, features, mix, card.rows, fractions, part.seed, card.negative_weights)
+        own = (None, None) if test is None else test
+        files = {"path": sample[0], "sha256": sample[1], "test_path": own[0], "test_sha256": own[1]}
+        settings = {"rows": card.rows, "split_seed": part.seed, "negative_weights": card.negative_weights}
+        return cls(task=task, features=features, mix=mix, fractions=fractions, **files, **settings)  # type: ignore[arg-type]
 
     @property
     def content(self) -> dict[str, Any]:
-        """Return the same as JSON-able data, without the place of the file."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ("path", "task")}
+        """Return the same as JSON-able data, without the places of the files."""
+        places = ("path", "test_path", "task")
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in places}
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,22 @@ def load_table(data: Data) -> Table:
     )
 
 
+@lru_cache(maxsize=1)
+def load_test(data: Data) -> Table:
+    """Return the events of the study's own test file, read once per process."""
+    assert data.test_path is not None
+    return get_task(data.task).table(path=data.test_path, mix=dict(data.mix), features=data.features)
+
+
 def split(data: Data, seed: int) -> tuple[Table, Table, Table]:
-    """Return training, validation and test part; the seed does not touch the test part."""
+    """Return training, validation and test part; the seed does not touch the test part.
+
+    With a test file the sample is divided into the other two.
+    """
+    if data.test_path is not None:
+        share = data.fractions[0] / (data.fractions[0] + data.fractions[1])
+        train, validation = load_table(data).split((share, 1.0 - share), seed=seed)
+        return train, validation, load_test(data)
     parts = load_table(data).split(data.fractions, seed=seed, test_seed=data.split_seed)
     train, validation, test = parts
     return train, validation, test

@@ -31,6 +31,7 @@ def load_card(
     quick: bool = False,
     seeds: int | None = None,
     data: str | Path | None = None,
+    test: str | Path | None = None,
 ) -> Card:
     """Return the card of a built-in task or of a YAML file, with the options of a command applied.
 
@@ -42,6 +43,7 @@ def load_card(
         quick: Apply the card's `quick` section.
         seeds: Number of seeds.
         data: A sample file instead of the card's.
+        test: A sample file whose events are the test part; the other one then gives training and validation.
 
     Raises:
         UsageError: unknown task, unreadable YAML, unknown key or wrong value.
@@ -52,6 +54,8 @@ def load_card(
         _apply_quick(raw)
     if data is not None:
         raw["data"] = [{"name": Path(data).stem, "files": [str(data)]}]
+    if test is not None:
+        raw["test"] = str(test)
     if seeds is not None:
         raw["seeds"] = seeds
     for path, value in map(parse_override, overrides):

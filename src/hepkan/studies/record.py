@@ -92,6 +92,8 @@ def describe_data(data: Data, card: Card, member: Member, test: Table) -> dict[s
         "source": card.data[0].files[0],
         "recipe_hash": str(read_sample(data.path, ["label"]).metadata.get("recipe_hash", "")),
         "sha256": data.sha256,
+        "test_source": card.test,
+        "test_sha256": data.test_sha256,
         "n_train": sizes["train"],
         "n_validation": sizes["validation"],
         "n_test": len(test),

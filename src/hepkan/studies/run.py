@@ -13,7 +13,7 @@ from hepkan.files import write_text
 from hepkan.studies.card import Card, check_runnable, check_settings, dump_card
 from hepkan.studies.environment import versions
 from hepkan.studies.folders import DONE, open_folder
-from hepkan.studies.members import Data, Member, Step, load_table, make_member
+from hepkan.studies.members import Data, Member, Step, load_table, load_test, make_member
 from hepkan.studies.pool import train_members
 from hepkan.studies.record import write_record
 from hepkan.tasks import TASKS, embedded
@@ -82,6 +82,8 @@ def prepare(card: Card) -> Data:
     check_runnable(card)
     data = locate(card)
     table = load_table(data)
+    if data.test_path is not None:
+        load_test(data)
     for name in card.cuts:
         table.column(name)
     return data
@@ -95,19 +97,25 @@ def default_settings() -> dict[str, Mapping[str, Any]]:
 
 
 def locate(card: Card) -> Data:
-    """Return where the card's sample is, with its hash.
+    """Return where the card's samples are, with their hashes.
 
     Raises:
         DataError: the file does not exist or is not readable.
     """
-    name = card.data[0].files[0]
+    sample = _file(card.data[0].files[0])
+    test = None if card.test is None else _file(card.test)
+    return Data.of(card, card.name if card.name in TASKS else next(iter(TASKS)), sample, test)
+
+
+def _file(name: str) -> tuple[Path, str]:
+    """Return the path of a sample and its hash."""
     prefix, colon, task = name.partition(":")
     path = embedded(task) if colon and prefix == "embedded" else Path(name)
     if not path.is_file():
         raise DataError(f"A sample file is needed, however {path} is not a file. Check the path.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Data.of(card, card.name if card.name in TASKS else next(iter(TASKS)), path, digest)
+    return path, digest
 
 
 def plan(card: Card, data: Data, folder: Path) -> list[Member]:
