@@ -1,6 +1,7 @@
 """What is timed: a network shape with its data, and what one network can do with it.
 
-Every torch network has the same training step: mean squared error and Adam with `fused=True`.
+Every torch network has the same training step: mean squared error and Adam with `fused=True`. hepkan's networks take it
+as `hepkan.fit` does: the compiled kernel writes the gradients of the parameters itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable
 import torch
 from timing import Action
 from torch import Tensor, nn
+
+from hepkan.nn import Network
 
 OURS = "hepkan cpu"
 
@@ -69,7 +72,10 @@ def torch_player(model: nn.Module, case: Case, compiles: bool = False) -> Player
 
     def train() -> None:
         optimiser.zero_grad(set_to_none=True)
-        nn.functional.mse_loss(model(x), target).backward()
+        y, finish = model.step(x) if isinstance(model, Network) else (model(x), None)
+        nn.functional.mse_loss(y, target).backward()
+        if finish is not None:
+            finish()
         optimiser.step()
 
     def infer() -> None:
