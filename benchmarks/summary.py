@@ -54,7 +54,8 @@ def facts(report: Mapping[str, Any]) -> str:
         f"{'; '.join(parts)}; copies of one collision count as one effective event. "
         f"{count(data['n_train'])} events train, {count(data['n_validation'])} validate, "
         f"{count(data['n_test'])} {apart}test. Mean over {seeds} seeds; errors add seeds and a bootstrap of test "
-        "events by group. Rejection is 1 / background efficiency at a signal efficiency; Z is the largest Asimov significance "
+        "events by group. Rejection is 1 / background efficiency at a signal efficiency; Z is the largest Asimov "
+        "significance "
         f"at {report['luminosity_fb']:g}/fb. {report['environment']['cpu']}, one thread per training, "
         f"{report['created'][:10]}."
     )

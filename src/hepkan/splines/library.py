@@ -22,7 +22,7 @@ BASES = {"none": 0, "linear": 1, "silu": 2}
 DEGREES = range(1, 6)
 SUFFIXES = {torch.float32: "f32", torch.float64: "f64"}
 TILE = 64  # events of a tile of the library, which keeps whole tiles
-WORK_PER_THREAD = 2_000_000  # multiply-adds below which a thread costs more than it brings
+WORK_PER_THREAD = 8_000_000  # multiply-adds below which a thread costs more than it brings
 
 _P, _I = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES: dict[str, list[type]] = {
