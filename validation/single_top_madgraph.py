@@ -179,7 +179,14 @@ class _WithScales(SingleTop):
         return np.stack(self.guess(t, u, pt2, m2)), pt2 > 4.0
 
 
-def plot(path: Path, ours: dict[str, np.ndarray], reference: dict[str, np.ndarray], table: dict[str, Any]) -> None:
+def plot(
+    path: Path,
+    ours: dict[str, np.ndarray],
+    reference: dict[str, np.ndarray],
+    table: dict[str, Any],
+    ranges: dict[str, tuple[float, float]] = RANGES,
+    process: str = "t-channel single top",
+) -> None:
     """Draw one panel for each observable: reference with errors, our histogram as a line, their ratio below."""
     import matplotlib
 
@@ -187,10 +194,10 @@ def plot(path: Path, ours: dict[str, np.ndarray], reference: dict[str, np.ndarra
     import matplotlib.pyplot as plt
 
     columns = 5
-    rows = math.ceil(len(RANGES) / columns)
+    rows = math.ceil(len(ranges) / columns)
     figure = plt.figure(figsize=(3.6 * columns, 3.2 * rows), layout="constrained")
     grid = figure.add_gridspec(2 * rows, columns, height_ratios=[3, 1] * rows)
-    for k, (name, (low, high)) in enumerate(RANGES.items()):
+    for k, (name, (low, high)) in enumerate(ranges.items()):
         main = figure.add_subplot(grid[2 * (k // columns), k % columns])
         ratio = figure.add_subplot(grid[2 * (k // columns) + 1, k % columns], sharex=main)
         edges = np.linspace(low, high, 31)
@@ -211,7 +218,7 @@ def plot(path: Path, ours: dict[str, np.ndarray], reference: dict[str, np.ndarra
         ratio.tick_params(labelsize=7)
         if k == 0:
             main.legend(fontsize=7)
-    figure.suptitle("t-channel single top, parton level: lines hepkan, points MadGraph; below: MadGraph / hepkan")
+    figure.suptitle(f"{process}, parton level: lines hepkan, points MadGraph; below: MadGraph / hepkan")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
 

@@ -19,12 +19,15 @@ from hepkan.physics.multijet import jet_batches, multijet_batches
 from hepkan.physics.processes import ProcessCard, Slice, get_process
 from hepkan.physics.selection import Selected, Selection, select
 from hepkan.physics.showers import Batch, prompt_batches, single_top_batches
+from hepkan.physics.top_phi_showers import pseudoscalar_batches, scalar_batches
 
 GENERATORS: dict[str, Callable[[ProcessCard, Slice, int], Iterator[Batch]]] = {
     "single_top": single_top_batches,
     "prompt": prompt_batches,
     "multijet": multijet_batches,
     "jets": jet_batches,
+    "top_scalar": scalar_batches,
+    "top_pseudoscalar": pseudoscalar_batches,
 }
 
 # Rows whose probability of exactly one tag is above the first number are all kept, of the others at least the second.

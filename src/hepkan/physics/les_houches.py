@@ -10,6 +10,7 @@ import numpy as np
 from hepkan.errors import require
 from hepkan.physics.single_top_events import SingleTopEvents
 from hepkan.physics.top_decay import rescale_pair
+from hepkan.physics.top_phi_events import TopPhiEvents
 
 MASS_BOTTOM = 4.8
 MASS_LEPTON = {11: 0.000511, 13: 0.10566, 15: 1.77682}
@@ -99,22 +100,28 @@ def _provider() -> type:
 
 
 def _rows(events: SingleTopEvents) -> Any:
-    """Yield (scale, eight argument lists of `addParticle`, (id1, id2, x1, x2)) of each event."""
+    """Yield (scale, argument lists of `addParticle`, (id1, id2, x1, x2)) of each event; a mediator comes last."""
     w, bottom, lepton, neutrino = with_masses(events)
-    momenta = np.stack(
-        [events.incoming1, events.incoming2, events.top, events.light, w, bottom, lepton, neutrino], axis=1
-    )
-    mass2 = momenta[..., 3] ** 2 - np.sum(momenta[..., :3] ** 2, axis=-1)
-    mass = np.zeros_like(mass2)
-    mass[:, [2, 4]] = np.sqrt(np.maximum(mass2[:, [2, 4]], 0.0))
-    mass[:, 5] = MASS_BOTTOM
-    mass[:, 6] = np.array([MASS_LEPTON[abs(int(i))] for i in events.id_lepton])
+    columns = [events.incoming1, events.incoming2, events.top, events.light, w, bottom, lepton, neutrino]
     status_mothers = [
         (-1, 0, 0), (-1, 0, 0), (2, 1, 2), (1, 1, 2), (2, 3, 0), (1, 3, 0), (1, 5, 0), (1, 5, 0)
     ]  # fmt: skip
+    heavy = [2, 4]
+    if isinstance(events, TopPhiEvents):
+        columns.append(events.mediator)
+        status_mothers.append((1, 1, 2))
+        heavy.append(8)
+    momenta = np.stack(columns, axis=1)
+    mass2 = momenta[..., 3] ** 2 - np.sum(momenta[..., :3] ** 2, axis=-1)
+    mass = np.zeros_like(mass2)
+    mass[:, heavy] = np.sqrt(np.maximum(mass2[:, heavy], 0.0))
+    mass[:, 5] = MASS_BOTTOM
+    mass[:, 6] = np.array([MASS_LEPTON[abs(int(i))] for i in events.id_lepton])
     ids, colours = events.pdg_ids.tolist(), events.colours.tolist()
     floats = np.concatenate([momenta, mass[..., None]], axis=2).tolist()
     scales, x1, x2 = events.scale.tolist(), events.x1.tolist(), events.x2.tolist()
     for i, scale in enumerate(scales):
-        particles = [(ids[i][k], *status_mothers[k], *colours[i][k], *floats[i][k], 0.0, _NO_SPIN) for k in range(8)]
+        particles = [
+            (ids[i][k], *place, *colours[i][k], *floats[i][k], 0.0, _NO_SPIN) for k, place in enumerate(status_mothers)
+        ]
         yield scale, particles, (ids[i][0], ids[i][1], x1[i], x2[i])

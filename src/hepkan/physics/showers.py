@@ -7,7 +7,7 @@ less than 0.15 standard deviations; the noise on the missing momentum stands for
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -160,14 +160,21 @@ def _single_top() -> SingleTop:
     return SingleTop()
 
 
-def stream(pythia: Any, first: int = 0) -> Iterator[Batch]:
-    """Yield batches numbered from `first` without end, every hard event an attempt with weight one."""
+def stream(
+    pythia: Any, first: int = 0, more_truth: Callable[[Any], dict[str, np.ndarray]] | None = None
+) -> Iterator[Batch]:
+    """Yield batches numbered from `first` without end, every hard event an attempt with weight one.
+
+    `more_truth` makes further truth columns from Pythia's record.
+    """
     for number in itertools.count(first):
         record = pythia.nextBatch(EVENTS_PER_BATCH)
         particles, truth = particles_of(record)
         n = len(particles)
         if n == 0:
             raise DataError("Pythia must deliver events, however a batch came back empty; check the process card.")
+        if more_truth is not None:
+            truth |= more_truth(record)
         parent = np.arange(n) + number * EVENTS_PER_BATCH
         sigma_pb = pythia.infoPython().sigmaGen() * 1e9
         yield Batch(particles, parent, np.ones(n), n, sigma_pb, truth)

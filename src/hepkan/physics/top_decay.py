@@ -100,6 +100,20 @@ def two_body(mass2: np.ndarray, m1: float | np.ndarray, m2: float | np.ndarray) 
     return momentum
 
 
+def two_body_decay(
+    mother: np.ndarray, axis: np.ndarray, cos: np.ndarray, phi: np.ndarray, m1: float | np.ndarray, m2: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decay `mother` into masses `m1`, `m2`, the first at the angle `cos` from `axis` in the mother's rest frame.
+
+    `phi` turns it around the axis. **Shape**: `mother`, `axis` and both daughters (n, 4); `cos`, `phi` (n,).
+    """
+    p = two_body(dot(mother, mother), m1, m2)
+    way = _around(_unit(boost(axis, mother, sign=-1.0)[:, :3]), cos, phi)
+    first = np.concatenate([way * p[:, None], np.sqrt(p**2 + m1**2)[:, None]], axis=1)
+    second = np.concatenate([-way * p[:, None], np.sqrt(p**2 + m2**2)[:, None]], axis=1)
+    return boost(first, mother), boost(second, mother)
+
+
 def rescale_pair(
     mother: np.ndarray, new_mother: np.ndarray, first: np.ndarray, m1: float, m2: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

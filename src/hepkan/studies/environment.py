@@ -15,6 +15,7 @@ PACKAGES = ("numpy", "scipy", "torch", "scikit-learn", "lightgbm", "pyarrow", "u
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "generate": {"pythia8mc": "pythia8mc", "fastjet": "fastjet", "pylhe": "pylhe"},
     "rivals": {"pykan": "kan", "pandas": "pandas", "tqdm": "tqdm"},
+    "gpu": {"triton": "triton"},
     "export": {"onnx": "onnx", "onnxruntime": "onnxruntime"},
     "dask": {"distributed": "distributed", "dask-jobqueue": "dask_jobqueue"},
 }

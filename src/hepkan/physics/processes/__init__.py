@@ -48,7 +48,7 @@ class ProcessCard(BaseModel):
     name: str
     title: str
     label: int
-    generator: Literal["single_top", "prompt", "multijet", "jets"]
+    generator: Literal["single_top", "prompt", "multijet", "jets", "top_scalar", "top_pseudoscalar"]
     region: Literal["isolated", "sideband", "jet_electron"]
     share: float = Field(description="part of the rows of its class in a sample, not a physical rate")
     pythia: tuple[str, ...] = ()

@@ -1,0 +1,117 @@
+"""Showered events of single top with a mediator, and the momenta behind their missing momentum."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+
+from hepkan.errors import DataError, UsageError
+from hepkan.physics.les_houches import lhaup, pythia_settings
+from hepkan.physics.particles import event_index, offsets_from_counts
+from hepkan.physics.processes import ProcessCard, Slice
+from hepkan.physics.showers import EVENTS_PER_BATCH, NEUTRINOS, Batch, start, stream
+from hepkan.physics.top_phi import TopPhi
+from hepkan.physics.top_phi_amplitude import TopPhiParameters
+from hepkan.physics.top_phi_events import MEDIATOR
+
+MASS_SETTING = f"{MEDIATOR}:m0"
+MEDIATOR_SETTINGS = (f"{MEDIATOR}:mayDecay = off", f"{MEDIATOR}:isResonance = off")
+_BATCHES = 20
+
+
+def scalar_batches(card: ProcessCard, piece: Slice, seed: int) -> Iterator[Batch]:
+    """Yield batches of single top with a scalar mediator; see `mediator_batches`."""
+    return mediator_batches("scalar", card, piece, seed)
+
+
+def pseudoscalar_batches(card: ProcessCard, piece: Slice, seed: int) -> Iterator[Batch]:
+    """Yield batches of single top with a pseudoscalar mediator; see `mediator_batches`."""
+    return mediator_batches("pseudoscalar", card, piece, seed)
+
+
+def mediator_batches(
+    mediator: Literal["scalar", "pseudoscalar"], card: ProcessCard, piece: Slice, seed: int
+) -> Iterator[Batch]:
+    """Yield batches of t-channel single top with a mediator: own hard events, Pythia's shower and hadrons.
+
+    The mediator's mass is that of Pythia's setting `54:m0` in the slice. Truth columns are those of all batches and
+    of `invisible_truth`.
+
+    Raises:
+        UsageError: the slice gives no mass.
+    """
+    mass = mediator_mass((*card.pythia, *piece.pythia))
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    generator = _generator(mediator, mass)
+    settings = (*pythia_settings(), *MEDIATOR_SETTINGS, *card.pythia, *piece.pythia)
+    for first in itertools.count(0, _BATCHES):
+        source = lhaup(generator.generate(_BATCHES * EVENTS_PER_BATCH, rng))
+        pythia = start(settings, int(rng.integers(1, 900_000_000)), source=source)
+        yield from itertools.islice(stream(pythia, first, invisible_truth), _BATCHES)
+
+
+def mediator_mass(settings: tuple[str, ...]) -> float:
+    """Return the mediator's mass (GeV) that Pythia settings give, the last one if there are several.
+
+    Raises:
+        UsageError: there is none.
+    """
+    masses = [line.split("=")[1] for line in settings if line.split("=")[0].strip() == MASS_SETTING]
+    if not masses:
+        raise UsageError(
+            f"A slice of top + mediator needs the mass of the mediator, however its settings are {list(settings)}; "
+            f"add '{MASS_SETTING} = 125.'."
+        )
+    return float(masses[-1])
+
+
+@cache
+def _generator(mediator: Literal["scalar", "pseudoscalar"], mass: float) -> TopPhi:
+    return TopPhi(TopPhiParameters(mediator=mediator, m_phi=mass))
+
+
+def invisible_truth(record: Any) -> dict[str, np.ndarray]:
+    """Return the momenta (n,) after the shower of the W's neutrino and of the mediator, in GeV.
+
+    Columns `true_neutrino_px`, `_py`, `_pz`, `_e` and the same of `true_mediator`. Neutrinos from taus and hadrons
+    are not counted, unlike in `true_nu_px`.
+
+    Raises:
+        DataError: an event has not exactly one of each.
+    """
+    import awkward as ak
+
+    counts = ak.to_numpy(ak.num(record.prt.id)).astype(np.int64)
+    offsets = offsets_from_counts(counts)
+    event = event_index(offsets)
+    flat = ak.flatten(record.prt)
+    pid = ak.to_numpy(flat.id).astype(np.int64)
+    mother = ak.to_numpy(flat.mother1).astype(np.int64) + offsets[event]
+    final = ak.to_numpy(flat.status) > 0
+    neutrino = np.flatnonzero(final & np.isin(np.abs(pid), NEUTRINOS))
+    chosen = {
+        "true_neutrino": neutrino[np.abs(pid[_maker(neutrino, pid, mother)]) == 24],
+        "true_mediator": np.flatnonzero(final & (pid == MEDIATOR)),
+    }
+    columns: dict[str, np.ndarray] = {}
+    for name, rows in chosen.items():
+        if not np.array_equal(event[rows], np.arange(len(counts))):
+            raise DataError(f"Every event must have one {name[5:]}, however {len(rows)} are in {len(counts)} events.")
+        for axis in ("px", "py", "pz", "e"):
+            columns[f"{name}_{axis}"] = ak.to_numpy(flat.p[axis])[rows].astype(np.float64)
+    return columns
+
+
+def _maker(rows: np.ndarray, pid: np.ndarray, mother: np.ndarray) -> np.ndarray:
+    """Return the row of the particle that made each of `rows`, past copies of itself."""
+    copy = rows
+    while True:
+        above = mother[copy]
+        same = pid[above] == pid[copy]
+        if not same.any():
+            return np.asarray(above)
+        copy = np.where(same, above, copy)
