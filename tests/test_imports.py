@@ -27,6 +27,7 @@ RANK = {
     "train": 4,
     "predictors": 4,
     "baselines": 5,
+    "estimators": 5,
     "report": 6,
     "studies": 7,
     "terminal": 8,

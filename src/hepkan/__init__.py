@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from hepkan.baselines import MODELS, train_model
     from hepkan.data import Table
+    from hepkan.estimators import KANClassifier, KANRegressor
     from hepkan.model_io import load, save
     from hepkan.nn import KAN, MLP, KANLayer
     from hepkan.nn import refine as refine
@@ -31,6 +32,8 @@ _NAMES = {
     "save": "model_io",
     "load": "model_io",
     "Table": "data",
+    "KANClassifier": "estimators",
+    "KANRegressor": "estimators",
     "MODELS": "baselines",
     "train_model": "baselines",
     "TASKS": "tasks",
@@ -38,8 +41,8 @@ _NAMES = {
     "get_task": "tasks",
 }
 _MODULES = frozenset(
-    ("baselines", "data", "errors", "losses", "metrics", "model_io", "nn", "physics", "report", "splines")
-    + ("studies", "tasks", "train")
+    ("baselines", "data", "errors", "estimators", "losses", "metrics", "model_io", "nn", "physics", "report")
+    + ("splines", "studies", "tasks", "train")
 )
 
 __all__ = [
@@ -48,7 +51,9 @@ __all__ = [
     "MODELS",
     "TASKS",
     "FitResult",
+    "KANClassifier",
     "KANLayer",
+    "KANRegressor",
     "Table",
     "Task",
     "__version__",
