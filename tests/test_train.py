@@ -2,6 +2,8 @@
 
 import pickle
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,29 @@ def test_seed_decides_everything_and_global_randomness_is_untouched(name: str) -
     after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # noqa: NPY002
     assert torch.equal(before[0], after[0]) and np.array_equal(before[1], after[1]) and before[2] == after[2]
     assert same_weights(models[0], models[1]) and not same_weights(models[0], models[2])
+
+
+ALONE = """
+import hashlib, numpy as np, torch, hepkan
+rng = np.random.default_rng(0)
+X, w = rng.normal(size=(700, 4)), rng.uniform(0.5, 1.5, 700)
+y = (X[:, 0] + X[:, 1] ** 2 > 0.5).astype(int)
+widths, kept = [4, 6, 5, 1], (X.copy(), y.copy(), w.copy())
+before = torch.get_rng_state(), np.random.get_state()[1].copy()
+model = hepkan.KAN(widths, grid=5, seed=3)
+hepkan.fit(model, (X, y, w), (X, y), epochs=3, batch=100, seed=3, grid_updates=1, average=0.9)
+assert all(np.array_equal(one, other) for one, other in zip((X, y, w), kept)) and widths == [4, 6, 5, 1]
+assert torch.equal(torch.get_rng_state(), before[0]) and np.array_equal(np.random.get_state()[1], before[1])
+print(hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest())
+"""
+
+
+def test_two_processes_get_the_same_bits_and_leave_the_rest_of_the_world_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", ALONE]
+    runs = [subprocess.run(command, cwd=tmp_path, capture_output=True, text=True) for _ in range(2)]
+    assert [one.returncode for one in runs] == [0, 0], runs[0].stderr
+    assert runs[0].stdout == runs[1].stdout and len(runs[0].stdout.strip()) == 64
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
