@@ -15,13 +15,12 @@ from torch import Tensor
 from hepkan.splines import cpu
 from hepkan.splines import library as library_of
 from hepkan.splines.basis import kan_layer_reference
+from spline_cases import KNOTS, TOLERANCE, assert_close, gradients, make
 
 if cpu.reason_unusable() is not None:
     pytest.skip(str(cpu.reason_unusable()), allow_module_level=True)
 
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 SHAPES = [(0, 2, 3, 5), (1, 1, 1, 1), (7, 3, 5, 4), (257, 7, 9, 5), (1000, 2, 70, 20), (65, 3, 33, 130)]
-KNOTS = ["uniform", "random", "repeated", "clamped"]
 
 
 @pytest.fixture(params=library_of.NAMES)
@@ -36,35 +35,6 @@ def library(request, monkeypatch):
     chosen = library_of.load(request.param), request.param
     monkeypatch.setattr(library_of, "choose", lambda: chosen)
     return request.param
-
-
-def make_knots(kind: str, inputs: int, intervals: int, degree: int, generator: torch.Generator) -> Tensor:
-    size = intervals + 2 * degree + 1
-    if kind == "uniform":
-        steps = torch.arange(size, dtype=torch.float64) - degree
-        return (2 * steps / intervals - 1).expand(inputs, -1).contiguous()
-    knots = torch.randn(inputs, size, generator=generator, dtype=torch.float64).sort(dim=1).values
-    if kind == "repeated":
-        knots = (2 * knots).round() / 2
-        knots[:, degree], knots[:, -degree - 1] = knots[:, 0] - 0.5, knots[:, -1] + 0.5
-        return knots.sort(dim=1).values
-    if kind == "clamped":
-        knots[:, : degree + 1], knots[:, -degree - 1 :] = knots[:, :1] - 1, knots[:, -1:] + 1
-    return knots
-
-
-def make(shape, degree, kind="random", dtype=torch.float64, seed=0):
-    """x with points inside, outside and exactly at knots; knots; coefficients; base weights; upstream gradient."""
-    batch, inputs, outputs, intervals = shape
-    generator = torch.Generator().manual_seed(seed)
-    knots = make_knots(kind, inputs, intervals, degree, generator).to(dtype)
-    x = 1.5 * torch.randn(batch, inputs, generator=generator, dtype=torch.float64).to(dtype)
-    for row in range(min(batch // 2, knots.shape[1])):
-        x[row] = knots[:, row]
-    coef = torch.randn(inputs, intervals + degree, outputs, generator=generator, dtype=torch.float64).to(dtype)
-    weight = torch.randn(inputs, outputs, generator=generator, dtype=torch.float64).to(dtype)
-    dy = torch.randn(batch, outputs, generator=generator, dtype=torch.float64).to(dtype)
-    return x, knots, coef, weight, dy
 
 
 def dense_basis(x: Tensor, knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
@@ -95,21 +65,6 @@ def dense_layer(x: Tensor, knots: Tensor, coef: Tensor, weight: Tensor, degree: 
     if base == "none":
         return y
     return y + (torch.nn.functional.silu(x) if base == "silu" else x) @ weight
-
-
-def gradients(layer, x, knots, coef, weight, dy, degree, base):
-    """Value and gradients to x, coef and, unless the base is `none`, its weights."""
-    leaves = [tensor.detach().clone().requires_grad_() for tensor in (x, coef, weight)]
-    y = layer(leaves[0], knots, leaves[1], leaves[2], degree, base)
-    wanted = leaves[: 2 if base == "none" else 3]
-    return [y.detach(), *torch.autograd.grad(y, wanted, dy)]
-
-
-def assert_close(found, expected, dtype):
-    for one, other in zip(found, expected, strict=True):
-        assert one.dtype == dtype and one.shape == other.shape
-        scale = other.abs().max().item() if other.numel() else 1.0
-        torch.testing.assert_close(one.double(), other, rtol=0, atol=TOLERANCE[dtype] * max(scale, 1.0))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

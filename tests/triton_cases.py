@@ -11,17 +11,16 @@ import os
 
 import pytest
 import torch
-from torch import Tensor
 
+import spline_cases
 from hepkan.splines import ops, triton_gpu
 from hepkan.splines.basis import BASES, Layer, kan_layer_reference, kan_stack_reference
+from spline_cases import KNOTS, TOLERANCE, assert_close, gradients
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 # batch, inputs, outputs, intervals: one of everything; blocks not full; outputs or rows over several blocks
 SHAPES = [(35, 3, 5, 4), (33, 5, 17, 20), (1, 1, 1, 1), (66, 1, 3, 130)]
-KNOTS = ["uniform", "random", "repeated", "clamped"]
 
 pytestmark = [
     # NumPy, which interprets here, warns of inf * 0 and overflow, and of the old ways of some interpreters.
@@ -37,49 +36,11 @@ def poisoned_memory(monkeypatch):
     monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **options).fill_(float("nan")))
 
 
-def make_knots(kind: str, inputs: int, intervals: int, degree: int, generator: torch.Generator) -> Tensor:
-    size = intervals + 2 * degree + 1
-    if kind == "uniform":
-        steps = torch.arange(size, dtype=torch.float64) - degree
-        return (2 * steps / intervals - 1).expand(inputs, -1).contiguous()
-    knots = torch.randn(inputs, size, generator=generator, dtype=torch.float64).sort(dim=1).values
-    if kind == "repeated":
-        knots = (2 * knots).round() / 2
-        knots[:, degree], knots[:, -degree - 1] = knots[:, 0] - 0.5, knots[:, -1] + 0.5
-        return knots.sort(dim=1).values
-    if kind == "clamped":
-        knots[:, : degree + 1], knots[:, -degree - 1 :] = knots[:, :1] - 1, knots[:, -1:] + 1
-    return knots
-
-
 def make(shape, degree, kind="random", dtype=torch.float64, seed=0):
-    """x inside and outside the grid and at inner knots; knots; coefficients; base weights; upstream gradient."""
-    batch, inputs, outputs, intervals = shape
-    generator = torch.Generator().manual_seed(seed)
-    knots = make_knots(kind, inputs, intervals, degree, generator).to(dtype)
-    x = 1.5 * torch.randn(batch, inputs, generator=generator, dtype=torch.float64).to(dtype)
-    for row in range(min(batch // 2, intervals - 1)):
-        x[row] = knots[:, degree + 1 + row]
-    edge = (x == knots[:, degree]) | (x == knots[:, -degree - 1])
-    x = torch.where(edge, x + 0.01, x)  # autograd halves the reference's slope there; see the test of the edges
-    coef = torch.randn(inputs, intervals + degree, outputs, generator=generator, dtype=torch.float64).to(dtype)
-    weight = torch.randn(inputs, outputs, generator=generator, dtype=torch.float64).to(dtype)
-    dy = torch.randn(batch, outputs, generator=generator, dtype=torch.float64).to(dtype)
-    return [t.to(DEVICE) for t in (x, knots, coef, weight, dy)]
-
-
-def gradients(layer, x, knots, coef, weight, dy, degree, base):
-    """Value and gradients to x, coef and, unless the base is `none`, its weights."""
-    leaves = [tensor.detach().clone().requires_grad_() for tensor in (x, coef, weight)]
-    y = layer(leaves[0], knots, leaves[1], leaves[2], degree, base)
-    return [y.detach(), *torch.autograd.grad(y, leaves[: 2 if base == "none" else 3], dy)]
-
-
-def assert_close(found, expected, dtype):
-    for one, other in zip(found, expected, strict=True):
-        assert one.dtype == dtype and one.shape == other.shape
-        scale = other.abs().max().item() if other.numel() else 1.0
-        torch.testing.assert_close(one.double(), other, rtol=0, atol=TOLERANCE[dtype] * max(scale, 1.0))
+    """As `spline_cases.make`, on the device; no point at an end, where autograd halves the reference's slope."""
+    x, knots, *others = spline_cases.make(shape, degree, kind, dtype, seed)
+    x = torch.where((x == knots[:, degree]) | (x == knots[:, -degree - 1]), x + 0.01, x)
+    return [t.to(DEVICE) for t in (x, knots, *others)]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
