@@ -6,7 +6,7 @@ FULL := samples/multijet-full.parquet
 TEST := samples/multijet-test.parquet
 JETS := samples/jet-electron.parquet
 
-.PHONY: demo test fast lint sample full-sample tune results clean
+.PHONY: demo test fast lint sample sample-top-dm full-sample tune results clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard setup.py src/hepkan/splines/csrc/*)
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,10 @@ lint: $(VENV)/.installed
 # The sample in the wheel: 10,000 prompt rows and 10,000 multijet rows.
 sample: $(VENV)/.installed
 	$(BIN)/hepkan generate multijet --events 20000 --seed 1 --workers 2 -o src/hepkan/tasks/samples/multijet.parquet
+
+# The same of the top + dark matter task: 8,000 rows, all masses of the mediator alike.
+sample-top-dm: $(VENV)/.installed
+	$(BIN)/hepkan generate top_dm --events 8000 --seed 1 --workers 2 -o src/hepkan/tasks/samples/top_dm.parquet
 
 # The samples behind the numbers of README: two hours on two cores, kept out of git.
 full-sample: $(FULL) $(TEST) $(JETS)

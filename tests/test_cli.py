@@ -58,6 +58,8 @@ def test_env_names_versions_kernels_and_pip_lines() -> None:
         (["generate", "multijet", "--rows", "ttbr=5", "-o", "x.parquet"], "Did you mean 'ttbar'"),
         (["generate", "multijet", "--rows", "ttbar", "-o", "x.parquet"], "as in ttbar=1000"),
         (["generate", "multijet", "-o", "x.parquet"], "neither is"),
+        (["generate", "top_dm", "--rows", "ttbar=5", "-o", "x.parquet"], "with a mediator"),
+        (["run", "top_dm"], "Only classification can be run"),
         (["generate", "multijet", "--events", "9", "--rows", "ttbar=5", "-o", "x.parquet"], "both are"),
         (["generate", "multijet", "--events", "9", "-o", "x.csv"], ".parquet or .root"),
         (["compare", "nothing"], "nothing"),

@@ -17,7 +17,8 @@ from hepkan.physics.detector import simulate
 from hepkan.physics.io import write_sample
 from hepkan.physics.multijet import jet_batches, multijet_batches
 from hepkan.physics.processes import ProcessCard, Slice, get_process
-from hepkan.physics.selection import Selected, Selection, select
+from hepkan.physics.recipes import get_recipe
+from hepkan.physics.selection import Selected
 from hepkan.physics.showers import Batch, prompt_batches, single_top_batches
 from hepkan.physics.top_phi_showers import pseudoscalar_batches, scalar_batches
 
@@ -36,13 +37,14 @@ FULL_TAG_WEIGHT, MIN_KEPT = 0.25, 0.1
 
 @dataclass(frozen=True)
 class Chunk:
-    """A number of rows of one stratum of one process, with a seed of its own."""
+    """A number of rows of one stratum of one process, with a seed of its own, for the sample of a task."""
 
     process: str
     slice: str
     number: int
     rows: int
     seed: int
+    task: str = "multijet"
 
     @property
     def stratum(self) -> str:
@@ -76,8 +78,8 @@ def share_out(total: int, shares: list[float]) -> list[int]:
     return [int(count) for count in counts]
 
 
-def plan(counts: Mapping[str, int], seed: int) -> list[Chunk]:
-    """Return the chunks of a sample with `counts` rows of each process."""
+def plan(counts: Mapping[str, int], seed: int, task: str = "multijet") -> list[Chunk]:
+    """Return the chunks of a task's sample with `counts` rows of each process."""
     result = []
     for name, count in counts.items():
         card = get_process(name)
@@ -85,7 +87,7 @@ def plan(counts: Mapping[str, int], seed: int) -> list[Chunk]:
         for piece, rows in zip(pieces, share_out(count, [piece.share for piece in pieces]), strict=True):
             number = -(-rows // piece.rows_per_chunk)
             for i, size in enumerate(share_out(rows, [1.0] * number)):
-                result.append(Chunk(name, piece.name, i, size, seed))
+                result.append(Chunk(name, piece.name, i, size, seed, task))
     return result
 
 
@@ -96,7 +98,7 @@ def run(chunk: Chunk, folder: Path) -> float:
     The stopping rule biases the rate by less than one part in the number of rows.
     """
     start = time.monotonic()
-    card = get_process(chunk.process)
+    card, recipe = get_process(chunk.process), get_recipe(chunk.task)
     piece = next(piece for piece in card.slices if piece.name == chunk.slice)
     generator_sequence, detector_sequence = chunk.sequence.spawn(2)
     pythia_seed = int(generator_sequence.generate_state(1)[0]) % 899_999_999 + 1
@@ -106,7 +108,7 @@ def run(chunk: Chunk, folder: Path) -> float:
     sigma_pb = 0.0
     with silent_stdout():
         for batch in GENERATORS[card.generator](card, piece, pythia_seed):
-            selected = select(simulate(batch.particles, rng), Selection(), card.region, rng)
+            selected = recipe.select(simulate(batch.particles, rng), recipe.selection, card.region, rng)
             attempts, sigma_pb = attempts + batch.attempts, batch.sigma_pb
             part = thin(_columns(batch, selected), selected.weight, rng)
             parts.append(part)

@@ -21,18 +21,15 @@ from typing import Any
 import numpy as np
 
 import hepkan
-from hepkan.errors import DataError, UsageError, unknown
+from hepkan.errors import DataError, UsageError
 from hepkan.physics import chunks
 from hepkan.physics.chunks import Chunk
 from hepkan.physics.detector import DetectorParameters
 from hepkan.physics.io import read_sample, write_sample
-from hepkan.physics.observables import compute
 from hepkan.physics.processes import ProcessCard, get_process
-from hepkan.physics.selection import Selection
+from hepkan.physics.recipes import RECIPES, get_recipe
 
-PROCESSES: dict[str, tuple[str, ...]] = {
-    "multijet": ("single_top_tchannel", "ttbar", "wjets", "multijet"),
-}
+PROCESSES: dict[str, tuple[str, ...]] = {task: recipe.processes for task, recipe in RECIPES.items()}
 """For each task the processes of its sample. Every class receives the same number of rows, `share` divides a class."""
 
 
@@ -68,7 +65,7 @@ def generate(
     Arguments:
         task: name of the task whose processes are generated.
         events: rows in the file, shared among the processes as `PROCESSES` says.
-        rows: rows of each process, instead of `events`; any process card may be named.
+        rows: rows of each process, instead of `events`; any process card that the task's sample can hold.
         seed: any non-negative integer; every chunk derives its own.
         output: the file; chunks are kept in `<output>.chunks` until it is complete.
         workers: processes to use; does not change the result.
@@ -86,12 +83,12 @@ def generate(
     path = Path(output)
     if path.suffix not in (".parquet", ".root"):
         raise UsageError(f"The output must end in .parquet or .root, however it is {path.name!r}.")
-    plan = chunks.plan(counts, seed)
+    plan = chunks.plan(counts, seed, task)
     recipe = recipe_of(task, counts, seed)
     folder = path.with_name(path.name + ".chunks") / recipe["recipe_hash"][:16]
     folder.mkdir(parents=True, exist_ok=True)
     _run(plan, folder, workers, progress)
-    columns, processes = merge(plan, folder)
+    columns, processes = merge(plan, folder, task)
     write_sample(path, columns, {**recipe, "processes": processes})
     shutil.rmtree(folder.parent)
     return path
@@ -101,10 +98,10 @@ def row_counts(task: str, events: int | None = None, rows: Mapping[str, int] | N
     """Return the rows of each process: those of `rows`, or `events` shared out.
 
     Raises:
-        UsageError: unknown task or process, fewer than one row, or not exactly one of `events` and `rows`.
+        UsageError: unknown task or process, one that the sample cannot hold, fewer than one row, or not exactly one
+            of `events` and `rows`.
     """
-    if task not in PROCESSES:
-        raise unknown("task for generation", task, PROCESSES)
+    recipe = get_recipe(task)
     if (events is None) == (not rows):
         raise UsageError(
             f"Either events (--events N) or rows of processes (--rows {PROCESSES[task][0]}=N) must be given, however "
@@ -113,7 +110,9 @@ def row_counts(task: str, events: int | None = None, rows: Mapping[str, int] | N
     if rows:
         if min(rows.values()) < 1:
             raise UsageError(f"Every process needs at least one row, however: {dict(rows)}.")
-        return {get_process(name).name: int(count) for name, count in rows.items()}
+        for name in rows:
+            recipe.check(get_process(name))
+        return {name: int(count) for name, count in rows.items()}
     assert events is not None
     if events < len(PROCESSES[task]):
         raise UsageError(f"events must be at least {len(PROCESSES[task])}, one per process, however: {events}.")
@@ -132,7 +131,7 @@ def recipe_of(task: str, counts: Mapping[str, int], seed: int) -> dict[str, Any]
         "version": hepkan.__version__,
         "rows": dict(counts),
         "cards": {name: get_process(name).model_dump(mode="json") for name in counts},
-        "selection": dataclasses.asdict(Selection()),
+        "selection": dataclasses.asdict(get_recipe(task).selection),
         "detector": dataclasses.asdict(DetectorParameters()),
     }
     canonical = json.dumps(recipe, sort_keys=True, default=str)
@@ -180,7 +179,7 @@ def _seconds_left(pending: list[Chunk], costs: dict[str, tuple[float, int]], wor
     return sum(chunk.rows * per_row.get(chunk.stratum, mean) for chunk in pending) / workers
 
 
-def merge(plan: list[Chunk], folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def merge(plan: list[Chunk], folder: Path, task: str = "multijet") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Join the chunks in the order of the plan, give every row its weight in pb and compute the observables.
 
     All chunks of a stratum share one estimate of its cross-section per hard event,
@@ -216,7 +215,7 @@ def merge(plan: list[Chunk], folder: Path) -> tuple[dict[str, np.ndarray], dict[
     if not parts:
         raise DataError("A sample needs at least one chunk, however the plan is empty; ask for more events.")
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    observables = {name: values.astype(np.float32) for name, values in compute(joined).items()}
+    observables = {name: values.astype(np.float32) for name, values in get_recipe(task).compute(joined).items()}
     return {**observables, **{name: joined[name] for name in joined if name not in observables}}, summary
 
 

@@ -23,7 +23,7 @@ from hepkan.errors import DataError, UsageError, unknown
 from hepkan.files import atomic_file
 from hepkan.physics.cms import read_cms_single_top
 from hepkan.physics.lhe import HardEvents, read_lhe
-from hepkan.physics.observables import OBSERVABLES
+from hepkan.physics.observables import OBSERVABLES, Observable
 from hepkan.physics.reading import readable
 
 __all__ = [
@@ -106,22 +106,24 @@ def sample_table(
     classes: Sequence[str] = (),
     weight: str | None = "weight",
     extra: Sequence[str] = ("process",),
+    observables: Mapping[str, Observable] = OBSERVABLES,
 ) -> Table:
     """Return a sample as a table.
 
     Arguments:
         sample: what `read_sample` gave.
-        features: columns to use as inputs, the 43 observables by default; their units and labels come along.
+        features: columns to use as inputs, all `observables` by default; their units and labels come along.
         target: a column of class labels, or several columns of regression targets.
         classes: names of the labels.
         weight: column of weights, None for unit weights.
         extra: columns to carry along, those that exist.
+        observables: what is known of columns, the 43 observables by default.
 
     Raises:
         UsageError: a column is missing.
         DataError: see `Table`.
     """
-    names = tuple(OBSERVABLES) if features is None else tuple(features)
+    names = tuple(observables) if features is None else tuple(features)
     targets = (target,) if isinstance(target, str) else tuple(target)
     needed = [*names, *targets, *([] if weight is None else [weight])]
     for name in needed:
@@ -130,7 +132,7 @@ def sample_table(
     columns = sample.columns
     with np.errstate(over="ignore"):
         X = np.column_stack([columns[name].astype(np.float32) for name in names])
-    known = [OBSERVABLES.get(name) for name in names]
+    known = [observables.get(name) for name in names]
     return Table(
         X=X,
         y=columns[target] if isinstance(target, str) else np.column_stack([columns[one] for one in targets]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 
@@ -39,7 +40,7 @@ def mediator_batches(
     """Yield batches of t-channel single top with a mediator: own hard events, Pythia's shower and hadrons.
 
     The mediator's mass is that of Pythia's setting `54:m0` in the slice. Truth columns are those of all batches and
-    of `invisible_truth`.
+    of `invisible_truth`, and `true_m_phi`, the mediator's mass.
 
     Raises:
         UsageError: the slice gives no mass.
@@ -51,7 +52,8 @@ def mediator_batches(
     for first in itertools.count(0, _BATCHES):
         source = lhaup(generator.generate(_BATCHES * EVENTS_PER_BATCH, rng))
         pythia = start(settings, int(rng.integers(1, 900_000_000)), source=source)
-        yield from itertools.islice(stream(pythia, first, invisible_truth), _BATCHES)
+        for batch in itertools.islice(stream(pythia, first, invisible_truth), _BATCHES):
+            yield replace(batch, truth={**batch.truth, "true_m_phi": np.full(len(batch.parent), mass)})
 
 
 def mediator_mass(settings: tuple[str, ...]) -> float:

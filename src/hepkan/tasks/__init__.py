@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 import yaml
 
 from hepkan.errors import DataError, unknown
-from hepkan.tasks import multijet
+from hepkan.tasks import multijet, top_dm
 
 if TYPE_CHECKING:
     from hepkan.data import Table
 
 
 class TableFunction(Protocol):
-    """Reads a sample file as a table of inputs, label and weights."""
+    """Reads a sample file as a table of inputs, label or targets, and weights."""
 
     def __call__(
         self,
@@ -64,11 +64,12 @@ class Task:
         """Return the task's events as a table.
 
         Arguments:
-            n: At most this many events (all by default), half of each class; weights keep every yield.
+            n: At most this many events (all by default), half of each class or every mass in proportion; weights keep
+                every yield.
             seed: Chooses which events.
             path: A sample file made by `hepkan generate`; the embedded sample by default.
-            mix: Shares of processes within their class, those of the task's card by default; `{}` keeps the published
-                yields.
+            mix: Shares of processes within their class, or of masses; those of the task's card by default; `{}` keeps
+                the published yields.
             features: Names of the inputs; all observables of the task by default.
 
         Raises:
@@ -90,6 +91,13 @@ TASKS = {
             question="Does a KAN separate prompt-lepton events from multijet production better than an MLP?",
             card="multijet.yaml",
             read=multijet.read,
+        ),
+        Task(
+            name="top_dm",
+            title="Momenta of neutrino and dark matter in single top events",
+            question="Does a KAN reconstruct the two invisible momenta better than an MLP?",
+            card="top_dm.yaml",
+            read=top_dm.read,
         ),
     )
 }
