@@ -28,6 +28,7 @@ RANK = {
     "predictors": 4,
     "baselines": 5,
     "estimators": 5,
+    "export": 5,
     "report": 6,
     "studies": 7,
     "terminal": 8,

@@ -41,7 +41,7 @@ _NAMES = {
     "get_task": "tasks",
 }
 _MODULES = frozenset(
-    ("baselines", "data", "errors", "estimators", "losses", "metrics", "model_io", "nn", "physics", "report")
+    ("baselines", "data", "errors", "estimators", "export", "losses", "metrics", "model_io", "nn", "physics", "report")
     + ("splines", "studies", "tasks", "train")
 )
 
