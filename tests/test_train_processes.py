@@ -39,8 +39,8 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         {"epochs": 2, "batch": 301, "optimizer": "lbfgs", "weight_decay": 1e-3},
     ),
 }
-"""Every case: a network, its data (None: a stream) and settings; float32 except where rounding is amplified: by the line
-search, and by the kinks of the L1 penalty under Adam."""
+"""Every case: a network, its data (None: a stream) and settings; float32 except where rounding is amplified: by the
+line search, and by the kinks of the L1 penalty under Adam."""
 
 
 def train(name: str, folder: Path, **changes: Any) -> Any:
