@@ -1,4 +1,4 @@
-"""B-splines: the plain reference, grids, and the kernels behind one door (`ops.kan_layer`)."""
+"""B-splines: the plain reference, grids, and the kernels behind one door (`ops.kan_stack`)."""
 
 from hepkan.splines.basis import bspline_basis, bspline_derivative, kan_layer_reference
 from hepkan.splines.ops import available, kan_layer

@@ -153,10 +153,10 @@ template <class T, int K, bool SLOPES>
 void survey(const T* x, int events, const T* table, int intervals, int base, Survey<T, K>& out) {
     events = (events + WIDTH<T> - 1) / WIDTH<T> * WIDTH<T>;
     const T* registers = table + hepkan::registers_offset(intervals, K);
-    const bool few = intervals <= 12, sixteen = SIXTEEN && sizeof(T) == sizeof(float);
+    const bool few = intervals <= hepkan::FEW, sixteen = SIXTEEN && sizeof(T) == sizeof(float);
     const int most = few ? 0 : hepkan::guide_most(table, intervals);
     if (few) find_among_few(x, events, table, intervals, out.cell);
-    else if (sixteen && intervals <= 62) {
+    else if (sixteen && intervals <= hepkan::TREE_INTERVALS) {
         if constexpr (sizeof(T) == sizeof(float)) find_in_tree(x, events, registers, out.cell);
     }
     else if (most == 1) find_by_guide<T, 1>(x, events, table, intervals, out.cell);

@@ -21,7 +21,7 @@ struct Single {
     const float* table;
     int intervals, base;
 
-    static bool serves(int64_t outputs, int64_t intervals) { return outputs == 1 && intervals <= 12; }
+    static bool serves(int64_t outputs, int64_t intervals) { return outputs == 1 && intervals <= hepkan::FEW; }
 
     struct Place {
         IV cell;

@@ -17,22 +17,23 @@ namespace hepkan {
 constexpr int lanes(int degree) { return degree <= 3 ? 4 : 8; }
 constexpr int cell_numbers(int degree) { return lanes(degree) * (degree + 2); }
 
-// The table of one input: the grid's knots with NaN after them (no x has passed those), the guide or the tree, the cells.
+// The table of one input: the grid's knots with NaN after them (no x has passed those), the guide, the cells, and what a
+// vector of 16 can look up in registers. Up to FEW intervals x is compared with every knot and there is no guide.
+constexpr int FEW = 12;
 //
 // The guide finds the cell of x on a long grid in the same time as on a short one. It divides the grid's range into
 // equal bins and tells how many knots lie below each; only the knots of the bin itself remain to be compared. Its header
 // has the range's low end, bins per unit, and the most knots in a bin (0 when above GUIDE_MOST: then bisection is used).
 // See Chen and Asau, "On generating random variates from an empirical distribution", AIIE Trans. 6 (1974) 163.
 constexpr int GUIDE_HEADER = 8, GUIDE_MOST = 4;
-inline int guide_bins(int intervals) { return intervals <= 12 ? 0 : (4 * intervals + 7) / 8 * 8; }
-//
-// Grids of at most 62 intervals have numbers that a vector of 16 can look up in registers: the shorter ones, up to 12,
-// those of their cells in columns (origin, scale, row, then the coefficients), the longer ones their knots as a search
-// tree of TREE_LEVELS levels.
-constexpr int TREE_LEVELS = 6, COLUMN = 16;
+inline int guide_bins(int intervals) { return intervals <= FEW ? 0 : (4 * intervals + 7) / 8 * 8; }
+
+// In registers: up to FEW intervals the numbers of the cells in columns (origin, scale, row, then the coefficients), up to
+// TREE_INTERVALS the knots as a search tree of TREE_LEVELS levels.
+constexpr int TREE_LEVELS = 6, TREE_INTERVALS = (1 << TREE_LEVELS) - 2, COLUMN = 16;
 constexpr int tree_level(int level) { return 16 * level; }
 inline int register_numbers(int intervals, int degree) {
-    return intervals <= 12 ? COLUMN * (3 + (degree + 1) * (degree + 1)) : intervals <= 62 ? 16 * (TREE_LEVELS + 1) : 0;
+    return intervals <= FEW ? COLUMN * (3 + (degree + 1) * (degree + 1)) : intervals <= TREE_INTERVALS ? 16 * (TREE_LEVELS + 1) : 0;
 }
 inline std::size_t guide_offset(int intervals) {
     return (static_cast<std::size_t>(intervals) + 1 + GUIDE_MOST + 7) / 8 * 8;
@@ -192,8 +193,8 @@ inline void fill_table(const T* knots, int intervals, T* table) {
                   last, right);
     T* registers = table + registers_offset(intervals, K);
     for (int n = 0; n < register_numbers(intervals, K); ++n) registers[n] = T(0);
-    if (intervals <= 12) fill_columns<K>(intervals, cells, registers);
-    else if (intervals <= 62) fill_tree(table, intervals, registers);
+    if (intervals <= FEW) fill_columns<K>(intervals, cells, registers);
+    else if (intervals <= TREE_INTERVALS) fill_tree(table, intervals, registers);
 }
 
 // Values and slopes at x of the functions row, row + 1, ..., row + K; returns row.
