@@ -356,6 +356,8 @@ def test_only_processes_with_a_mediator_are_generated() -> None:
     assert row_counts("top_dm", rows={"top_phi_pseudoscalar": 5, "top_phi": 3})["top_phi"] == 3
     with pytest.raises(UsageError, match="with a mediator"):
         row_counts("top_dm", rows={"ttbar": 5})
+    with pytest.raises(UsageError, match="without a mediator"):
+        row_counts("multijet", rows={"top_phi": 5, "ttbar": 5})
     assert [piece.name for piece in get_process("top_phi").slices] == [f"m{value:g}" for value in MASSES]
 
 

@@ -25,14 +25,14 @@ class Recipe:
     Attributes:
         processes: those of the default sample. Every class receives the same number of rows, the cards' `share`
             divides a class.
-        generators: of the processes that may be asked for; empty for any.
+        mediator: whether its processes have one, and its truth columns.
         selection: the thresholds.
         select: applies them to reconstructed events.
         compute: observables from object columns, (n,) each.
     """
 
     processes: tuple[str, ...]
-    generators: tuple[str, ...] = ()
+    mediator: bool = False
     selection: Selection
     select: Callable[[Reco, Selection, Region, np.random.Generator], Selected]
     compute: Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[np.float64]]]
@@ -43,9 +43,11 @@ class Recipe:
         Raises:
             UsageError: it is one.
         """
-        if self.generators and card.generator not in self.generators:
+        if (card.generator in DARK_GENERATORS) != self.mediator:
+            kind = "with a mediator" if self.mediator else "without a mediator"
             raise UsageError(
-                f"This sample needs a process with a mediator ({', '.join(self.processes)}), however: {card.name}."
+                f"This sample needs processes {kind} ({', '.join(self.processes)}), however: {card.name}. Generate it "
+                "with another task."
             )
 
 
@@ -58,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "top_dm": Recipe(
         processes=("top_phi",),
-        generators=DARK_GENERATORS,
+        mediator=True,
         selection=TOP_DM_SELECTION,
         select=select_top_dm,
         compute=compute_inputs,
