@@ -6,7 +6,7 @@ weights count as they are, as in an analysis: estimates stay unbiased, while cur
 
 from hepkan.metrics.agreement import Calibration, calibration, effective_size, ks_weighted
 from hepkan.metrics.ranking import Ranking, auc, rejection, roc_curve
-from hepkan.metrics.regression import evaluate_regression
+from hepkan.metrics.regression import bootstrap_regression, evaluate_regression
 from hepkan.metrics.repetition import bootstrap, compare, evaluate, repeat
 from hepkan.metrics.significance import ams, asimov_z, best_asimov_z
 
@@ -18,6 +18,7 @@ __all__ = [
     "auc",
     "best_asimov_z",
     "bootstrap",
+    "bootstrap_regression",
     "calibration",
     "compare",
     "effective_size",

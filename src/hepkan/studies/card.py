@@ -95,7 +95,7 @@ class Card(Section):
     data: list[Source] = Field(min_length=1)
     test: str | None = None
     features: list[Feature] = Field(min_length=1)
-    target: list[str] = []
+    target: list[Feature] = []
     weight: str | None = "weight"
     negative_weights: Literal["abs", "drop", "keep", "zero"] = "abs"
     missing: Missing = Missing()
@@ -116,7 +116,7 @@ class Card(Section):
     quick: Quick = Quick()
     versions: dict[str, str] = {}
 
-    @field_validator("features", mode="before")
+    @field_validator("features", "target", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         if not isinstance(value, list):
@@ -146,6 +146,11 @@ class Card(Section):
     def feature_names(self) -> list[str]:
         """Names of the inputs."""
         return [feature.name for feature in self.features]
+
+    @property
+    def target_names(self) -> list[str]:
+        """Names of the targets of a regression."""
+        return [target.name for target in self.target]
 
     def settings(self, kind: str, known: Iterable[str]) -> dict[str, Any]:
         """Return the settings of one kind: `train`, then `models`, then `model`.
@@ -242,10 +247,9 @@ def check_runnable(card: Card) -> None:
     """Refuse, in words, what the schema allows and this version cannot run.
 
     Raises:
-        UsageError: regression, events without their own labels, or treatment of missing values.
+        UsageError: a target where there is none to choose, events without their own labels, or treatment of missing
+            values.
     """
-    if card.task != "classification":
-        raise UsageError(f"Only classification can be run by this version, however: task: {card.task}.")
     only = card.data[0]
     if len(card.data) > 1 or len(only.files) > 1 or only.label is not None or only.tree is not None:
         raise UsageError(
@@ -255,7 +259,7 @@ def check_runnable(card: Card) -> None:
     fresh = Card.model_validate({"data": [only], "features": card.features})
     if card.negative_weights == "keep":
         raise UsageError("Training here needs weights that are not negative: negative_weights abs, drop or zero.")
-    names = ("missing", "target", "weight", "event_id", "folds")
+    names = ("missing", "weight", "event_id", "folds")
     unsupported = [name for name in names if getattr(card, name) != getattr(fresh, name)]
     unsupported += [f"features.{item.name}.transform" for item in card.features if item.transform != "identity"]
     if unsupported:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepkan.metrics import bootstrap, roc_curve
+from hepkan.metrics import bootstrap, bootstrap_regression, roc_curve
 from hepkan.metrics.repetition import spread
 from hepkan.studies.card import Card
 from hepkan.studies.members import Member
@@ -22,13 +22,28 @@ Floats = NDArray[np.float64]
 SIGNAL_EFFICIENCIES = np.linspace(0.0, 1.0, 201)
 
 
+def main_metric(card: Card) -> str:
+    """Return the measure that ranks the models of a study: `auc`, or `mae`, the smaller the better."""
+    return "auc" if card.task == "classification" else "mae"
+
+
 @dataclass(frozen=True)
 class Test:
-    """The test events: labels, weights in pb that stand for the whole sample, groups of the bootstrap."""
+    """The test events.
 
-    y: NDArray[np.int64]
+    Attributes:
+        y: labels `(n,)`, or targets `(n, t)`.
+        weight: in pb, standing for the whole sample.
+        group: of the bootstrap.
+        targets: names of the targets of a regression.
+        scale: their deviations in the sample, `(t,)`, the unit of the mean absolute error over all targets.
+    """
+
+    y: NDArray[Any]
     weight: Floats
     group: NDArray[np.int64]
+    targets: tuple[str, ...] = ()
+    scale: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -49,25 +64,49 @@ class Measured:
 
 def measure(scores: Sequence[Floats], test: Test, card: Card) -> Measured:
     """Return the measures of one model from its score of each seed."""
-    central, repeated = [], []
-    for score in scores:
-        one, many = bootstrap(
-            test.y,
-            score,
-            test.weight,
-            test.group,
-            n_boot=card.bootstrap,
-            seed=card.split.seed,
-            efficiencies=card.efficiencies,
-            luminosity_fb=card.luminosity_fb,
-        )
-        central.append(one)
-        repeated.append(many)
-    names = list(central[0])
+    measured = _classification if card.task == "classification" else _regression
+    return over_seeds([measured(score, test, card) for score in scores])
+
+
+def over_seeds(found: Sequence[tuple[Mapping[str, float], Mapping[str, Floats]]]) -> Measured:
+    """Join the measures of several seeds and their repetitions."""
+    names = list(found[0][0])
     return Measured(
-        {name: np.array([one[name] for one in central]) for name in names},
-        {name: np.mean([many[name] for many in repeated], axis=0) for name in names},
+        {name: np.array([central[name] for central, _ in found]) for name in names},
+        {name: np.mean([repeated[name] for _, repeated in found], axis=0) for name in names},
     )
+
+
+def _classification(score: Floats, test: Test, card: Card) -> tuple[dict[str, float], dict[str, Floats]]:
+    """AUC, rejections, significance, and their repetitions."""
+    return bootstrap(
+        test.y,
+        score,
+        test.weight,
+        test.group,
+        n_boot=card.bootstrap,
+        seed=card.split.seed,
+        efficiencies=card.efficiencies,
+        luminosity_fb=card.luminosity_fb,
+    )
+
+
+def _regression(score: Floats, test: Test, card: Card) -> tuple[dict[str, float], dict[str, Floats]]:
+    """`mae` over all targets in units of their deviations; then `mae_`, `bias_`, `width68_` of each, in its unit."""
+    assert test.scale is not None
+    central, repeated = residual_measures(score - test.y, test, card)
+    values = {"mae": float((central["mae"] / test.scale).mean())}
+    many = {"mae": (repeated["mae"] / test.scale).mean(axis=1)}
+    for measure in central:
+        for t, name in enumerate(test.targets):
+            values[f"{measure}_{name}"] = float(central[measure][t])
+            many[f"{measure}_{name}"] = repeated[measure][:, t]
+    return values, many
+
+
+def residual_measures(residual: Floats, test: Test, card: Card) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Return measures of residuals `(n, t)` on the test events with the repetitions of the study."""
+    return bootstrap_regression(residual, test.weight, test.group, n_boot=card.bootstrap, seed=card.split.seed)
 
 
 def measure_all(scores: Mapping[str, Sequence[Floats]], test: Test, card: Card) -> dict[str, Measured]:

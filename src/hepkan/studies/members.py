@@ -101,7 +101,7 @@ class Member:
         return content
 
     def scores(self, part: str) -> pa.Table:
-        """Return the scores of the part `test` or `train`: columns id, score."""
+        """Return the scores of the part `test` or `train`: columns id, then score or one for each target."""
         table = pq.read_table(self.folder / "scores.parquet", filters=[("part", "=", part)])
         return table.drop_columns(["part"])
 
@@ -220,16 +220,18 @@ def history_table(member: Member, history: Sequence[Mapping[str, float]]) -> pa.
 
 
 def score_table(part: str, table: Table, trained: TrainedModel) -> pa.Table:
-    """Return the scores of one part: part, id, score.
+    """Return the scores of one part: part, id, then score or one column for each target.
 
     Raises:
         DataError: the model gives NaN.
     """
     score = np.asarray(trained.predict(table.X), dtype=np.float64)
-    bad = int(np.isnan(score).sum())
+    bad = int(np.isnan(score.reshape(len(score), -1)).any(axis=1).sum())
     if bad:
         raise DataError(f"{trained.kind} (seed {trained.seed}) gives NaN for {bad} of {len(score)} {part} events.")
-    return pa.table({"part": pa.array([part] * len(score)), "id": table.id, "score": score})
+    names = ("score",) if score.ndim == 1 else table.target_names
+    columns = dict(zip(names, score.reshape(len(score), -1).T, strict=True))
+    return pa.table({"part": pa.array([part] * len(score)), "id": table.id, **columns})
 
 
 def _record(member: Member, trained: TrainedModel, *sizes: int) -> dict[str, Any]:

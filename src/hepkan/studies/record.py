@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from hepkan.studies import evidence
 from hepkan.studies.card import Card
 from hepkan.studies.environment import environment
 from hepkan.studies.members import Data, Member, load_table, shown, split, thin
+from hepkan.tasks import TASKS
 
 if TYPE_CHECKING:
     from hepkan.data import Table
@@ -49,7 +51,7 @@ def make_report(card: Card, members: Sequence[Member], test: Table, command: str
     """Return the content of `report.json`."""
     data = members[0].data
     kinds = list(dict.fromkeys(member.label for member in members))
-    events = evidence.Test(test.y, full_weight(data, test), test.group)
+    events = judge(data, test)
     scores = {kind: [scores_of(one, "test", test) for one in members if one.label == kind] for kind in kinds}
     facts = {kind: evidence.model_facts(card.name, [one for one in members if one.label == kind]) for kind in kinds}
     facts |= {evidence.ensemble_name(kind): evidence.ensemble_facts(facts[kind]) for kind in kinds}
@@ -71,9 +73,57 @@ def make_report(card: Card, members: Sequence[Member], test: Table, command: str
         "rows": [row for name, one in measured.items() for row in evidence.result_rows(one, facts[name])],
         "errors": [row for name, one in measured.items() for row in evidence.error_rows(name, one)],
         "comparisons": evidence.comparisons(measured, kinds, card.main, card.reference),
-        "roc": {name: evidence.roc_points(columns, events) for name, columns in {**scores, **cuts}.items()},
+        "roc": {name: evidence.roc_points(columns, events) for name, columns in {**scores, **cuts}.items()}
+        if test.classification
+        else {},
         "features": describe_features(card, test),
+        "targets": describe_targets(card, events),
+        "derived": derived_rows(card, scores, test, events),
     }
+
+
+def judge(data: Data, test: Table) -> evidence.Test:
+    """Return the test events as `evidence` needs them."""
+    weight = full_weight(data, test)
+    if test.classification:
+        return evidence.Test(test.y, weight, test.group)
+    whole = load_table(data)
+    mean = np.average(whole.y, axis=0, weights=np.abs(whole.weight))
+    scale = np.sqrt(np.average((whole.y - mean) ** 2, axis=0, weights=np.abs(whole.weight)))
+    return evidence.Test(test.y, weight, test.group, test.target_names, np.where(scale > 0, scale, 1.0))
+
+
+def describe_targets(card: Card, events: evidence.Test) -> list[dict[str, Any]]:
+    """Return name, unit, label and deviation of the targets of a regression."""
+    if events.scale is None:
+        return []
+    words = ({"name": one.name, "unit": one.unit, "label": one.label or one.name} for one in card.target)
+    return [{**entry, "scale": float(scale)} for entry, scale in zip(words, events.scale, strict=True)]
+
+
+def derived_rows(
+    card: Card, scores: Mapping[str, Sequence[NDArray[np.float64]]], test: Table, events: evidence.Test
+) -> list[dict[str, Any]]:
+    """Return measures of the quantities that follow from the targets, one row per quantity, model and measure."""
+    columns = dict(zip(test.names, test.X.T, strict=True))
+    rows = []
+    for one in TASKS[card.name].derived() if card.name in TASKS else ():
+        if not set(one.needs) <= set(columns):
+            continue
+        words = {"quantity": one.name, "unit": one.unit, "label": one.label}
+        for kind, predictions in scores.items():
+            found = []
+            for prediction in predictions:
+                residual = one.residual(columns, prediction, test.y)[:, None]
+                central, repeated = evidence.residual_measures(residual, events, card)
+                found.append(({k: float(v[0]) for k, v in central.items()}, {k: v[:, 0] for k, v in repeated.items()}))
+            measured = evidence.over_seeds(found)
+            for row in evidence.error_rows(kind, measured):
+                parts = (row["seed_error"] or 0.0, row["bootstrap_error"] or 0.0)
+                value = evidence.finite(measured.value(row["metric"]))
+                result = {"metric": row["metric"], "value": value, "error": math.hypot(*parts)}
+                rows.append({"model": kind, **words, **result})
+    return rows
 
 
 def describe_data(data: Data, card: Card, member: Member, test: Table) -> dict[str, Any]:
@@ -85,7 +135,7 @@ def describe_data(data: Data, card: Card, member: Member, test: Table) -> dict[s
     yields = []
     for name in dict.fromkeys(process.tolist()):
         part = table.take(process == name)
-        entry = {"process": name, "label": int(part.y[0]), "rows": len(part)}
+        entry = {"process": name, "label": int(part.y[0]) if part.classification else 0, "rows": len(part)}
         yields.append({**entry, "effective": part.effective_size(), "pb": float(part.weight.sum())})
     sizes = member.record["events"]
     return {
@@ -115,22 +165,32 @@ def score_frame(data: Data, table: Table, part: str, members: Sequence[Member], 
         "id": table.id,
         "group": table.group,
         "process": process_of(table),
-        "target": table.y,
+        **wide("target", table.y, table),
         "weight": full_weight(data, table),
-        "prediction": scores_of(best, part, table),
+        **wide("prediction", scores_of(best, part, table), table),
     }
-    return pa.table({**columns, **{member.name: scores_of(member, part, table) for member in members}})
+    for member in members:
+        columns |= wide(member.name, scores_of(member, part, table), table)
+    return pa.table(columns)
+
+
+def wide(name: str, values: NDArray[Any], table: Table) -> dict[str, NDArray[Any]]:
+    """Return a column, or for a regression one column `name.target` for each target, as float32."""
+    if values.ndim == 1:
+        return {name: values}
+    narrow = values.astype(np.float32)
+    return {f"{name}.{target}": narrow[:, t] for t, target in enumerate(table.target_names)}
 
 
 def input_frame(data: Data, table: Table) -> pa.Table:
     """Return the inputs of some test events."""
     columns: Mapping[str, NDArray[Any]] = {name: table.column(name) for name in table.names}
-    extra = {"target": table.y, "weight": full_weight(data, table), "process": process_of(table)}
+    extra = {"weight": full_weight(data, table), "process": process_of(table), **wide("target", table.y, table)}
     return pa.table({**columns, **extra})
 
 
 def scores_of(member: Member, part: str, table: Table) -> NDArray[np.float64]:
-    """Return a member's scores in the order of the table.
+    """Return a member's scores in the order of the table, `(n,)`, or `(n, targets)`.
 
     Raises:
         DataError: the member's file belongs to other events.
@@ -141,7 +201,9 @@ def scores_of(member: Member, part: str, table: Table) -> NDArray[np.float64]:
             f"The scores in {member.folder} belong to other events. Delete that folder and give the command again "
             "with --resume."
         )
-    return np.asarray(frame["score"].to_numpy(), dtype=np.float64)
+    if table.classification:
+        return np.asarray(frame["score"].to_numpy(), dtype=np.float64)
+    return np.column_stack([frame[name].to_numpy() for name in table.target_names]).astype(np.float64)
 
 
 def full_weight(data: Data, part: Table) -> NDArray[np.float64]:

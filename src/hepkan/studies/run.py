@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hepkan.errors import DataError
+from hepkan.errors import DataError, UsageError
 from hepkan.files import write_text
 from hepkan.studies.card import Card, check_runnable, check_settings, dump_card
 from hepkan.studies.environment import versions
@@ -17,6 +17,9 @@ from hepkan.studies.members import Data, Member, Step, load_table, load_test, ma
 from hepkan.studies.pool import train_members
 from hepkan.studies.record import write_record
 from hepkan.tasks import TASKS, embedded
+
+if TYPE_CHECKING:
+    from hepkan.data import Table
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,28 @@ def prepare(card: Card) -> Data:
     table = load_table(data)
     if data.test_path is not None:
         load_test(data)
+    check_target(card, table)
     for name in card.cuts:
         table.column(name)
     return data
+
+
+def check_target(card: Card, table: Table) -> None:
+    """Refuse a card that asks for something else than its sample holds.
+
+    Raises:
+        UsageError: classes instead of targets, other targets, or a cut in a regression.
+    """
+    kind = "classification" if table.classification else "regression"
+    if card.task != kind:
+        raise UsageError(f"This sample is one for {kind}, however the card says task: {card.task}.")
+    if not table.classification and card.target_names != list(table.target_names):
+        raise UsageError(
+            f"The targets of this sample are {', '.join(table.target_names)}, however the card lists: "
+            f"{', '.join(card.target_names) or 'none'}."
+        )
+    if card.cuts and not table.classification:
+        raise UsageError(f"Cuts are compared with classifiers only, however the card has cuts: {card.cuts}.")
 
 
 def default_settings() -> dict[str, Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +15,7 @@ from hepkan.tasks import multijet, top_dm
 
 if TYPE_CHECKING:
     from hepkan.data import Table
+    from hepkan.physics.top_dm_derived import Derived
 
 
 class TableFunction(Protocol):
@@ -41,6 +42,7 @@ class Task:
         question: What is asked, in a sentence.
         card: Name of the YAML card, beside this module.
         read: Turns a sample file into a `Table`.
+        derived: Returns the quantities that follow from the targets of a regression.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Task:
     question: str
     card: str
     read: TableFunction
+    derived: Callable[[], Sequence[Derived]] = tuple
 
     def card_text(self) -> str:
         """Return the task's card as YAML text."""
@@ -98,6 +101,7 @@ TASKS = {
             question="Does a KAN reconstruct the two invisible momenta better than an MLP?",
             card="top_dm.yaml",
             read=top_dm.read,
+            derived=top_dm.derived,
         ),
     )
 }

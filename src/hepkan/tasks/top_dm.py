@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hepkan.data import Table
+    from hepkan.physics.top_dm_derived import Derived
 
 EXTRA = ("process", "true_m_phi", "frame_angle", "frame_flip_y", "frame_flip_z")
 
@@ -62,6 +63,13 @@ def read(
         extra=EXTRA,
         observables=INPUTS,
     )
+
+
+def derived() -> Sequence[Derived]:
+    """Return what follows from the two momenta: directions, masses, the top's spin."""
+    from hepkan.physics.top_dm_derived import DERIVED
+
+    return DERIVED
 
 
 def mass_factors(mass: NDArray[Any], weight: NDArray[np.float64], mix: Mapping[str, float]) -> NDArray[np.float64]:
