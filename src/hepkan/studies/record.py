@@ -185,7 +185,7 @@ def wide(name: str, values: NDArray[Any], table: Table) -> dict[str, NDArray[Any
 def input_frame(data: Data, table: Table) -> pa.Table:
     """Return the inputs of some test events."""
     columns: Mapping[str, NDArray[Any]] = {name: table.column(name) for name in table.names}
-    extra = {"weight": full_weight(data, table), "process": process_of(table), **wide("target", table.y, table)}
+    extra = {**wide("target", table.y, table), "weight": full_weight(data, table), "process": process_of(table)}
     return pa.table({**columns, **extra})
 
 
