@@ -1,17 +1,20 @@
 """Tune every kind of model with the same number of trials on validation events; the test part is never looked at.
 
-    python benchmarks/tuning.py --data samples/multijet-full.parquet
+    python benchmarks/tuning.py multijet --data samples/multijet-full.parquet
+    python benchmarks/tuning.py top_dm --data samples/top_dm-full.parquet
 
-Random search: the defaults and 19 draws from `SPACE`, judged by the validation loss of seed 0; the four best are
-trained with two more seeds (other initial values, another partition into training and validation), and the lowest mean
-over the three seeds wins. All trials are kept in results/multijet_tuning.json; finished ones are not repeated. The
-winners are the settings of `src/hepkan/tasks/multijet.yaml`, which `tests/test_results.py` compares.
+Random search: the defaults and draws from `SPACE`, judged by the validation loss of seed 0; the best are trained with
+further seeds (other initial values, another partition into training and validation), and the lowest mean over the
+seeds wins. `SEARCH` says how many. All trials are kept in results/<task>_tuning.json; finished
+ones are not repeated. The winners are the settings of `src/hepkan/tasks/<task>.yaml`, which `tests/test_results.py`
+compares.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,8 +31,20 @@ from hepkan.studies.members import Data, split
 from hepkan.studies.options import load_card
 from hepkan.studies.run import prepare
 
-RESULT = Path(__file__).parent / "results" / "multijet_tuning.json"
-TRIALS, FINALISTS, SEEDS = 20, 4, (0, 1, 2)
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Search:
+    """How many settings are tried, how many of the best are repeated, with which seeds, on how many events."""
+
+    trials: int
+    finalists: int
+    seeds: tuple[int, ...]
+    rows: int | None = None
+
+
+SEARCH = {"multijet": Search(20, 4, (0, 1, 2)), "top_dm": Search(12, 3, (0, 1), 120_000)}
 _KAN = {
     "grid": [3, 5, 8, 12],
     "learning_rate": [1e-3, 2e-3, 5e-3, 1e-2],
@@ -38,7 +53,7 @@ _KAN = {
     "grid_updates": [0, 2],
     "average": [0.0, 0.99],
 }
-SPACE: dict[str, dict[str, list[Any]]] = {
+_MULTIJET: dict[str, dict[str, list[Any]]] = {
     "kan": {**_KAN, "hidden": [[16], [32], [64], [32, 16], [32, 32], [64, 32]]},
     "gam": _KAN,
     "mlp": {  # two layers of 100 are the study's baseline; other widths are in the scan of hidden sizes
@@ -63,6 +78,43 @@ SPACE: dict[str, dict[str, list[Any]]] = {
         "batch": [256, 1024],
     },
 }
+_TOP_DM: dict[str, dict[str, list[Any]]] = {
+    "kan": {  # at most a twentieth of the parameters of an MLP 3 x 500
+        "hidden": [[30, 30], [64], [40, 24], [30, 20, 20]],
+        "grid": [3, 5, 8],
+        "learning_rate": [1e-3, 2e-3, 5e-3, 1e-2],
+        "weight_decay": [1e-2, 0.1, 0.2, 0.5],
+        "batch": [256, 1024],
+        "grid_updates": [0, 2],
+        "average": [0.0, 0.99, 0.999],
+    },
+    "mlp": {  # three layers of 500 are the study's baseline
+        "activation": ["relu", "silu"],
+        "dropout": [0.0, 0.1, 0.3],
+        "learning_rate": [2e-4, 5e-4, 1e-3, 2e-3],
+        "weight_decay": [1e-2, 0.1, 0.2, 0.5],
+        "batch": [256, 1024],
+        "average": [0.0, 0.99, 0.999],
+    },
+    "bdt": {
+        "num_leaves": [15, 31, 63, 127],
+        "learning_rate": [0.05, 0.1],
+        "min_data_in_leaf": [20, 100, 300],
+        "feature_fraction": [0.4, 0.7, 1.0],
+        "lambda_l2": [0.0, 1.0, 10.0],
+    },
+}
+SPACE = {"multijet": _MULTIJET, "top_dm": _TOP_DM}
+FIXED: dict[str, dict[str, dict[str, Any]]] = {
+    "multijet": {},
+    "top_dm": {"kan": {"loss": "mae", "hidden": [30, 30]}, "mlp": {"loss": "mae", "hidden": [500, 500, 500]}},
+}
+"""Settings of every trial of a kind, unless its space has others."""
+
+
+def result(task: str) -> Path:
+    """Return the file of a task's trials."""
+    return RESULTS / f"{task}_tuning.json"
 
 
 @dataclass(frozen=True)
@@ -74,12 +126,12 @@ class Trial:
     seed: int
 
 
-def draws(kind: str, number: int) -> list[str]:
-    """Return different settings, as JSON: nothing changed first, then random ones."""
+def draws(space: Mapping[str, Sequence[Any]], number: int, fixed: Mapping[str, Any]) -> list[str]:
+    """Return different settings, as JSON: nothing but what is fixed first, then random ones."""
     rng = np.random.default_rng(1)
-    found = ["{}"]
+    found = [json.dumps(fixed, sort_keys=True)]
     while len(found) < number:
-        settings = {name: values[rng.integers(len(values))] for name, values in SPACE[kind].items()}
+        settings = {**fixed, **{name: values[rng.integers(len(values))] for name, values in space.items()}}
         text = json.dumps(settings, sort_keys=True)
         if text not in found:
             found.append(text)
@@ -98,15 +150,19 @@ def train(trial: Trial, data: Data) -> tuple[float, float]:
 def main() -> None:
     """Run the search."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=SPACE)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    data = prepare(load_card("multijet", data=arguments.data))
-    known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    task, space, search = arguments.task, SPACE[arguments.task], SEARCH[arguments.task]
+    card = load_card(task, data=arguments.data, overrides=[] if search.rows is None else [f"rows={search.rows}"])
+    data = prepare(card)
+    path = result(task)
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     records = known.get("trials", []) if known.get("sha256") == data.sha256 else []
     done = {Trial(one["kind"], json.dumps(one["settings"], sort_keys=True), one["seed"]): one for one in records}
 
-    def search(trials: list[Trial]) -> None:
+    def train_all(trials: list[Trial]) -> None:
         todo = [trial for trial in trials if trial not in done]
         with ProcessPoolExecutor(arguments.workers, get_context("spawn"), initializer=watch_parent) as pool:
             for trial, (loss, seconds) in zip(todo, pool.map(partial(train, data=data), todo), strict=True):
@@ -114,28 +170,29 @@ def main() -> None:
                 row = {"kind": trial.kind, "settings": settings, "seed": trial.seed}
                 done[trial] = {**row, "validation_loss": loss, "seconds": round(seconds, 1)}
                 print(f"{trial.kind:9s} seed {trial.seed} {loss:.5f} {seconds:6.1f} s {trial.settings}", flush=True)
-                store(data, done)
+                store(path, data, done)
 
     def loss_of(kind: str, settings: str, seeds: tuple[int, ...]) -> float:
         return float(np.mean([done[Trial(kind, settings, seed)]["validation_loss"] for seed in seeds]))
 
-    candidates = {kind: draws(kind, TRIALS) for kind in SPACE}
-    search([Trial(kind, settings, SEEDS[0]) for kind in SPACE for settings in candidates[kind]])
-    ranked = {kind: sorted(candidates[kind], key=lambda s: loss_of(kind, s, SEEDS[:1])) for kind in SPACE}
-    finalists = {kind: settings[:FINALISTS] for kind, settings in ranked.items()}
-    search([Trial(kind, settings, seed) for kind in SPACE for settings in finalists[kind] for seed in SEEDS[1:]])
+    candidates = {kind: draws(space[kind], search.trials, FIXED[task].get(kind, {})) for kind in space}
+    seeds = search.seeds
+    train_all([Trial(kind, settings, seeds[0]) for kind in space for settings in candidates[kind]])
+    ranked = {kind: sorted(candidates[kind], key=lambda s: loss_of(kind, s, seeds[:1])) for kind in space}
+    finalists = {kind: settings[: search.finalists] for kind, settings in ranked.items()}
+    train_all([Trial(kind, settings, seed) for kind in space for settings in finalists[kind] for seed in seeds[1:]])
     best = {}
-    for kind in SPACE:
-        settings = min(finalists[kind], key=lambda s: loss_of(kind, s, SEEDS))
-        best[kind] = {"settings": json.loads(settings), "validation_loss": loss_of(kind, settings, SEEDS)}
+    for kind in space:
+        settings = min(finalists[kind], key=lambda s: loss_of(kind, s, seeds))
+        best[kind] = {"settings": json.loads(settings), "validation_loss": loss_of(kind, settings, seeds)}
         print(kind, best[kind])
-    store(data, done, best)
+    store(path, data, done, best)
 
 
-def store(data: Data, done: dict[Trial, dict[str, Any]], best: dict[str, Any] | None = None) -> None:
+def store(path: Path, data: Data, done: dict[Trial, dict[str, Any]], best: dict[str, Any] | None = None) -> None:
     """Write all trials, and the winners when they are known."""
     content = {**provenance(data), "best": best, "trials": list(done.values())}
-    write_text(RESULT, json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
