@@ -36,7 +36,7 @@ class Test:
         weight: in pb, standing for the whole sample.
         group: of the bootstrap.
         targets: names of the targets of a regression.
-        scale: their deviations in the sample, `(t,)`, the unit of the mean absolute error over all targets.
+        scale: their deviations among the test events, `(t,)`, the unit of the mean absolute error over all targets.
     """
 
     y: NDArray[Any]

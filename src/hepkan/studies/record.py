@@ -87,9 +87,8 @@ def judge(data: Data, test: Table) -> evidence.Test:
     weight = full_weight(data, test)
     if test.classification:
         return evidence.Test(test.y, weight, test.group)
-    whole = load_table(data)
-    mean = np.average(whole.y, axis=0, weights=np.abs(whole.weight))
-    scale = np.sqrt(np.average((whole.y - mean) ** 2, axis=0, weights=np.abs(whole.weight)))
+    size = np.abs(weight)
+    scale = np.sqrt(np.average((test.y - np.average(test.y, axis=0, weights=size)) ** 2, axis=0, weights=size))
     return evidence.Test(test.y, weight, test.group, test.target_names, np.where(scale > 0, scale, 1.0))
 
 
