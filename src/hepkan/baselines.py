@@ -5,80 +5,28 @@ Each kind sees the same events with the same weights and stops early on the same
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike
 
+from hepkan.boosting import fit_trees
 from hepkan.data import Policy, Table
-from hepkan.errors import DataError, UsageError, unknown
-from hepkan.files import write_text
-from hepkan.model_io import load, read_metadata, save
+from hepkan.errors import UsageError, unknown
+from hepkan.flow import fit_flow
 from hepkan.nn import KAN, MLP, Network
-from hepkan.predictors import PyKAN, Trees, read_trees
+from hepkan.nn.heads import Head, head_for
+from hepkan.predictors import PyKAN, Trees
+from hepkan.regressors import Median, METSplit, Problem, Regressor
 from hepkan.train import Progress, fit
+from hepkan.trained import TrainedModel, load_model
 
-
-class Predictor(Protocol):
-    """Anything that turns raw features `(n, d)` into probabilities `(n,)`, or `(n, K)` for K > 2 classes."""
-
-    def predict(self, X: ArrayLike) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A trained model of any kind.
-
-    Attributes:
-        kind: name in `MODELS`.
-        seed: of initial values, order of events and subsampling.
-        settings: all of them, defaults included.
-        predictor: the network or the trees.
-        n_parameters: trained numbers; for trees the number of leaves and splits.
-        seconds: wall time of training.
-        history: one row per epoch or boosting round: epoch, train_loss, validation_loss, ...
-        best_value: validation loss of the epoch that was kept.
-    """
-
-    kind: str
-    seed: int
-    settings: dict[str, Any]
-    predictor: Predictor
-    n_parameters: int
-    seconds: float
-    history: list[dict[str, float]]
-    best_value: float
-
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Return probabilities `(n,)` of class 1, or `(n, K)`, from raw features `(n, d)`."""
-        return self.predictor.predict(X)
-
-    def save(self, folder: str | Path) -> Path:
-        """Write `model.hepkan`, or `model.txt` and `model.json` (trees), or `model.pykan`; return the file.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
-        root = Path(folder)
-        root.mkdir(parents=True, exist_ok=True)
-        record = {name: value for name, value in vars(self).items() if name != "predictor"}
-        if isinstance(self.predictor, Trees):
-            write_text(root / "model.json", json.dumps(record, indent=1))
-            write_text(root / "model.txt", self.predictor.text)
-            return root / "model.txt"
-        if isinstance(self.predictor, PyKAN):
-            self.predictor.write(root / "model.pykan", record)
-            return root / "model.pykan"
-        assert isinstance(self.predictor, Network)
-        save(self.predictor, root / "model.hepkan", record)
-        return root / "model.hepkan"
+__all__ = ["MODELS", "Job", "ModelKind", "TrainedModel", "load_model", "train_model"]
 
 
 @dataclass(frozen=True)
@@ -102,20 +50,39 @@ class Job:
         table = self.train
         classes = len(table.classes)
         outputs = (1 if classes <= 2 else classes) if table.classification else len(table.target_names)
+        if self.head is not None:
+            outputs = self.head.reduced
         return [len(table.names), *([hidden] if isinstance(hidden, int) else hidden), outputs]
+
+    @cached_property
+    def head(self) -> Head | None:
+        """The head of a regression that obeys constraints, None for free outputs."""
+        name, mass = self.settings.get("head", "free"), self.settings.get("mediator_mass")
+        return head_for(name, mass, self.train.names, self.train.target_names)
+
+    def problems(self) -> tuple[Problem, Problem]:
+        """Return training and validation part of a regression."""
+        train = Problem.of(self.train, self.negative_weights)
+        return train, Problem.of(self.validation, self.negative_weights, train.scale)
+
+    def show(self, done: int, total: int, row: Mapping[str, float]) -> None:
+        """Report progress to whoever asked for it."""
+        if self.progress is not None:
+            self.progress(done, total, dict(row))
 
 
 @dataclass(frozen=True)
 class ModelKind:
     """A kind of model: its title, all its settings with their defaults, and how it is trained.
 
-    `saved` says whether `TrainedModel.save` writes it in a form that others can load.
+    `saved` says whether `TrainedModel.save` writes it in a form that others can load, `tasks` what it can learn.
     """
 
     title: str
     settings: Mapping[str, Any]
     train: Callable[[Job], TrainedModel]
     saved: bool = True
+    tasks: tuple[str, ...] = ("classification", "regression")
 
 
 def train_model(
@@ -139,11 +106,11 @@ def train_model(
         seed: of initial values, order of events and subsampling.
         threads: for arithmetic.
         progress: called after each epoch or boosting round.
-        checkpoint: file that makes the training of a network resumable, see `fit`; trees do not need one.
+        checkpoint: file that makes the training of a network resumable, see `fit`; the other kinds start anew.
         negative_weights: policy for training, see `Table.training_weights`.
 
     Raises:
-        UsageError: unknown kind or setting, or an impossible value.
+        UsageError: unknown kind or setting, an impossible value, or a task that the kind cannot learn.
         MissingExtra: the kind needs a package that is not installed.
         DataError: the data cannot be trained on.
     """
@@ -153,6 +120,13 @@ def train_model(
     for name in settings or {}:
         if name not in known:
             raise unknown(f"setting of {kind}", name, known)
+    task = "classification" if train.classification else "regression"
+    if task not in MODELS[kind].tasks:
+        able = [name for name, model in MODELS.items() if task in model.tasks]
+        raise UsageError(
+            f"The model {kind!r} is for {MODELS[kind].tasks[0]}, however the task is {task}. Use one of: "
+            f"{', '.join(able)}."
+        )
     if not isinstance(threads, int) or threads < 1:
         raise UsageError(f"threads needs to be at least 1, however: {threads}.")
     merged = {**known, **(settings or {})}
@@ -161,33 +135,6 @@ def train_model(
         return MODELS[kind].train(
             Job(kind, train, validation, merged, seed, threads, progress, path, negative_weights)
         )
-
-
-def load_model(folder: str | Path) -> TrainedModel:
-    """Return the model that `TrainedModel.save` wrote into a folder.
-
-    Raises:
-        DataError: no model file, or a damaged one.
-        MissingExtra: a model of pykan, and pykan is not installed.
-    """
-    root = Path(folder)
-    predictor: Predictor
-    if (root / "model.hepkan").is_file():
-        predictor, record = load(root / "model.hepkan"), read_metadata(root / "model.hepkan")["extra"]
-    elif (root / "model.pykan").is_file():
-        predictor, record = PyKAN.read(root / "model.pykan"), read_metadata(root / "model.pykan")["extra"]
-    elif (root / "model.txt").is_file():
-        predictor, record = read_trees(root)
-    else:
-        raise DataError(
-            f"{root} must hold model.hepkan, model.txt or model.pykan, however it has none of them."
-        )
-    try:
-        return TrainedModel(predictor=predictor, **record)
-    except TypeError as error:
-        raise DataError(
-            f"The model in {root} must come from train_model, however its record does not."
-        ) from error
 
 
 def _train_network(job: Job) -> TrainedModel:
@@ -217,8 +164,10 @@ def _train_network(job: Job) -> TrainedModel:
 
 def _build(job: Job) -> Network:
     """Return an untrained network: KAN-like when it has a grid, otherwise an MLP."""
-    names = ("grid", "degree", "base", "grid_range", "backend", "activation", "dropout", "input_map")
+    names = ("grid", "degree", "base", "grid_range", "products", "backend", "activation", "dropout", "input_map")
     arguments = {name: job.settings[name] for name in names if name in job.settings}
+    if job.head is not None:
+        arguments["head"] = job.head.describe()
     if job.kind == "pykan":
         return PyKAN(job.widths, seed=job.seed, **arguments)
     constructor: Callable[..., Network] = KAN if "grid" in arguments else MLP
@@ -231,15 +180,10 @@ def _train_trees(job: Job) -> TrainedModel:
 
     start = time.perf_counter()
     classes = len(job.train.classes)
-    if classes < 2:
-        raise UsageError(
-            "The model 'bdt' classifies, however the table has no two classes. Use 'kan' or 'mlp'."
-        )
+    if not job.train.classification:
+        return _train_target_trees(job)
     objective = {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": classes}
-    own = {"rounds", "stop_after"}
-    parameters = {name: value for name, value in job.settings.items() if name not in own} | objective
-    parameters |= {"seed": job.seed, "num_threads": job.threads, "verbosity": -1, "bagging_freq": 1}
-    parameters |= {"deterministic": True, "force_row_wise": True, "metric": list(objective.values())[:1]}
+    parameters = _lightgbm_parameters(job) | objective | {"metric": list(objective.values())[:1]}
     parts: list[Any] = []
     for table in (job.train, job.validation):
         kept, weight = table.for_training(job.negative_weights)
@@ -253,8 +197,7 @@ def _train_trees(job: Job) -> TrainedModel:
         history.append(
             dict(zip(("epoch", "train_loss", "validation_loss"), (env.iteration + 1.0, *losses), strict=True))
         )
-        if job.progress is not None:
-            job.progress(env.iteration + 1, rounds, dict(history[-1]))
+        job.show(env.iteration + 1, rounds, history[-1])
 
     stop = lightgbm.early_stopping(int(job.settings["stop_after"]), verbose=False)
     booster = lightgbm.train(
@@ -264,6 +207,82 @@ def _train_trees(job: Job) -> TrainedModel:
     best = min(row["validation_loss"] for row in history)
     seconds = time.perf_counter() - start
     return TrainedModel(job.kind, job.seed, job.settings, trees, trees.n_parameters, seconds, history, best)
+
+
+def _lightgbm_parameters(job: Job) -> dict[str, Any]:
+    """Return LightGBM's parameters whatever the objective."""
+    own = {"rounds", "stop_after", *HEAD}
+    parameters = {name: value for name, value in job.settings.items() if name not in own}
+    parameters |= {"seed": job.seed, "num_threads": job.threads, "verbosity": -1, "bagging_freq": 1}
+    return parameters | {"deterministic": True, "force_row_wise": True}
+
+
+def _train_target_trees(job: Job) -> TrainedModel:
+    """Train LightGBM for every target."""
+    start = time.perf_counter()
+    train, validation = job.problems()
+    rounds, patience = int(job.settings["rounds"]), int(job.settings["stop_after"])
+    trees, history = fit_trees(
+        train,
+        validation,
+        job.head,
+        _lightgbm_parameters(job),
+        rounds,
+        patience,
+        lambda done, row: job.show(done, rounds, row),
+    )
+    return _judged(job, trees, train, validation, start, history)
+
+
+def _train_median(job: Job) -> TrainedModel:
+    """Take the medians."""
+    start = time.perf_counter()
+    train, validation = job.problems()
+    return _judged(job, Median.fit(train, job.head), train, validation, start)
+
+
+def _train_met_split(job: Job) -> TrainedModel:
+    """Fit the share of the missing momentum."""
+    start = time.perf_counter()
+    train, validation = job.problems()
+    model = METSplit.fit(train, job.head, job.train.names, job.train.target_names)
+    return _judged(job, model, train, validation, start)
+
+
+def _train_flow(job: Job) -> TrainedModel:
+    """Train a normalising flow."""
+    start = time.perf_counter()
+    train, validation = job.problems()
+    epochs = int(job.settings["epochs"])
+    flow, history = fit_flow(
+        train,
+        validation,
+        job.head,
+        job.train.names,
+        job.train.target_names,
+        job.settings,
+        job.seed,
+        lambda done, row: job.show(done, epochs, row),
+    )
+    return _judged(job, flow, train, validation, start, history)
+
+
+def _judged(
+    job: Job,
+    model: Regressor,
+    train: Problem,
+    validation: Problem,
+    start: float,
+    history: list[dict[str, float]] | None = None,
+) -> TrainedModel:
+    """Return a fitted regressor with its validation loss, and with one row of history if it has none."""
+    seconds = time.perf_counter() - start
+    best = validation.loss(model.predict(validation.X))
+    if history is None:
+        row = {"epoch": 1.0, "train_loss": train.loss(model.predict(train.X)), "validation_loss": best}
+        history = [row]
+        job.show(1, 1, row)
+    return TrainedModel(job.kind, job.seed, job.settings, model, model.n_parameters, seconds, history, best)
 
 
 @contextmanager
@@ -293,10 +312,15 @@ TRAINING: dict[str, Any] = {
 }
 """Settings of `fit` with the defaults of a KAN; `grid_updates` above 0 are for KANs only."""
 
+HEAD: dict[str, Any] = {"head": "free", "mediator_mass": None}
+"""Settings of every kind that can do regression, see `hepkan.nn.heads`."""
+
 _SPLINES = {"grid": 5, "degree": 3, "input_map": "quantile"}
-_KAN = {**TRAINING, **_SPLINES, "base": "silu", "grid_range": [-3.0, 3.0], "backend": "auto"}
-_MLP = {**TRAINING, "learning_rate": 1e-3, "weight_decay": 1e-2, "input_map": "quantile"}
+_KAN = {**TRAINING, **HEAD, **_SPLINES, "base": "silu", "grid_range": [-3.0, 3.0], "products": 0, "backend": "auto"}
+_LINEAR = {**TRAINING, "learning_rate": 1e-3, "weight_decay": 0.0, "input_map": "standard"}
+_MLP = {**_LINEAR, **HEAD, "weight_decay": 1e-2, "input_map": "quantile"}
 _TREES = {
+    **HEAD,
     "rounds": 2000,
     "stop_after": 50,
     "learning_rate": 0.05,
@@ -305,6 +329,21 @@ _TREES = {
     "feature_fraction": 0.7,
     "bagging_fraction": 0.8,
     "lambda_l2": 1.0,
+}
+
+_FLOW = {
+    **HEAD,
+    "transforms": 4,
+    "hidden": [128, 128],
+    "bins": 8,
+    "input_map": "quantile",
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-4,
+    "epochs": 30,
+    "batch": 1024,
+    "patience": 5,
+    "samples": 128,
+    "mass_noise": 0.1,
 }
 
 MODELS: dict[str, ModelKind] = {
@@ -316,9 +355,13 @@ MODELS: dict[str, ModelKind] = {
         _train_network,
     ),
     "bdt": ModelKind("gradient boosted trees (LightGBM)", _TREES, _train_trees),
-    "logistic": ModelKind(
-        "logistic regression", {**_MLP, "weight_decay": 0.0, "input_map": "standard"}, _train_network
+    "logistic": ModelKind("logistic regression", _LINEAR, _train_network, tasks=("classification",)),
+    "pykan": ModelKind("pykan 0.2.8", {**TRAINING, **HEAD, **_SPLINES, "hidden": [10]}, _train_network),
+    "linear": ModelKind(
+        "linear regression", {**_LINEAR, **HEAD, "loss": "mae"}, _train_network, tasks=("regression",)
     ),
-    "pykan": ModelKind("pykan 0.2.8", {**TRAINING, **_SPLINES, "hidden": [10]}, _train_network),
+    "median": ModelKind("constant median", HEAD, _train_median, tasks=("regression",)),
+    "met_split": ModelKind("split of MET with the W mass", HEAD, _train_met_split, tasks=("regression",)),
+    "flow": ModelKind("conditional normalising flow (zuko)", _FLOW, _train_flow, tasks=("regression",)),
 }
 """Every kind of model by name."""

@@ -75,9 +75,16 @@ class PyKAN(Network):
     """
 
     def __init__(
-        self, widths: Sequence[int], grid: int, degree: int, *, input_map: str = "quantile", seed: int = 0
+        self,
+        widths: Sequence[int],
+        grid: int,
+        degree: int,
+        *,
+        input_map: str = "quantile",
+        head: Mapping[str, Any] | None = None,
+        seed: int = 0,
     ) -> None:
-        super().__init__(widths, input_map, seed, grid=grid, degree=degree)
+        super().__init__(widths, input_map, seed, head=head, grid=grid, degree=degree)
         kan = require("kan", "rivals", "The model 'pykan'")
         with _untouched_random_states():
             self.network = kan.KAN(

@@ -153,7 +153,7 @@ def _header(model: Network, namespace: str, class_name: str, link: bool) -> str:
 
 def _text(model: Network, steps: Steps, namespace: str, class_name: str, link: str) -> str:
     """Return the header around the steps."""
-    names = model.feature_names or [f"x{i}" for i in range(model.widths[0])]
+    names = model.feature_names or [f"x{i}" for i in range(model.n_features)]
     guard = re.sub(r"\W", "_", f"HEPKAN_{namespace}_{class_name}_HPP", flags=re.ASCII)
     one = model.widths[-1] == 1
     value = "T" if one else "std::array<T, outputs>"
@@ -180,7 +180,7 @@ namespace {namespace} {{
 // Named after the content: two networks of the same name never mix when libraries are loaded into one program.
 inline namespace network_{digest} {{
 
-inline constexpr int inputs = {model.widths[0]}, outputs = {model.widths[-1]};
+inline constexpr int inputs = {model.n_features}, outputs = {model.widths[-1]};
 inline constexpr const char* feature_names[inputs] = {{{quoted}}};
 
 {runtime}
@@ -226,6 +226,10 @@ def _quoted(name: str) -> str:
 def _input_map(steps: Steps, model: Network, x: str) -> str:
     """Add the input map."""
     transform, features = model.input_map, model.widths[0]
+    if model.columns is not None:
+        chosen = steps.buffer(features)
+        steps.call("select", model.columns, x, chosen)
+        x = chosen
     if isinstance(transform, Standard):
         mean, scale = as_floats(transform.mean), as_floats(transform.scale)
         if identity_affine(mean, scale):

@@ -63,6 +63,10 @@ def _count(table: Floats, n: int, x: Floats) -> NDArray[np.intp]:
     return np.asarray(np.minimum(16 * block + (x[:, None] >= inside).sum(axis=1), n))
 
 
+def _select(values: Values, sizes: list[int], names: list[str]) -> None:
+    values[names[1]] = values[names[0]][:, sizes]
+
+
 def _standard_map(values: Values, sizes: list[int], names: list[str]) -> None:
     x, mean, scale = (values[name] for name in names[:3])
     values[names[3]] = (x - mean) / scale
@@ -116,6 +120,7 @@ def _softmax(values: Values, sizes: list[int], names: list[str]) -> None:
 
 
 STEPS: dict[str, Callable[[Values, list[int], list[str]], None]] = {
+    "select": _select,
     "quantile_map": _quantile_map,
     "standard_map": _standard_map,
     "splines": _splines,

@@ -42,10 +42,10 @@ def onnx(
 ) -> Export:
     """Write a network as ONNX: float32, opset 17, input `features` `(batch, in)`, output `prediction` `(batch, out)`.
 
-    Operators: Gemm, Add, Sub, Mul, Div, Relu, Min, Max and Sigmoid; besides, Softmax for that link and Erf for an MLP
-    with `gelu`. ROOT's SOFIE has them all. Min and Max, the value first, stand for Clip because they keep a NaN, which
-    gives NaN for its event. The file is run by onnxruntime and compared with the network in float64 before it is
-    written. Batches of some thousand events are the fastest.
+    Operators: Gemm, Add, Sub, Mul, Div, Relu, Min, Max and Sigmoid; besides, Softmax for that link, Erf for an MLP
+    with `gelu`, and Gather where columns are selected. ROOT's SOFIE has them all. Min and Max, the value first, stand
+    for Clip because they keep a NaN, which gives NaN for its event. The file is run by onnxruntime and compared with
+    the network in float64 before it is written. Batches of some thousand events are the fastest.
 
     Arguments:
         model: a KAN or MLP.
@@ -93,7 +93,7 @@ def _build(model: Network, link: bool, library: Any) -> bytes:
     graph = Graph(library)
     _network(graph, model, link)
     graph.nodes[-1].output[0] = "prediction"
-    sizes = {"features": model.widths[0], "prediction": model.widths[-1]}
+    sizes = {"features": model.n_features, "prediction": model.widths[-1]}
     ends = [helper.make_tensor_value_info(name, kinds.FLOAT, ["batch", size]) for name, size in sizes.items()]
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "hepkan", ends[:1], ends[1:], graph.numbers),
@@ -134,6 +134,12 @@ class Graph:
         self.numbers.append(self.library.numpy_helper.from_array(single, name))
         return name
 
+    def select(self, x: str, columns: Sequence[int]) -> str:
+        """Add the choice of some columns."""
+        name = f"c{len(self.numbers)}"
+        self.numbers.append(self.library.numpy_helper.from_array(np.array(columns, dtype=np.int64), name))
+        return self.add("Gather", x, name, axis=1)
+
     def total(self, terms: Sequence[str]) -> str:
         """Add up."""
         result = terms[0]
@@ -163,6 +169,8 @@ def _network(graph: Graph, model: Network, link: bool) -> None:
 def _input_map(graph: Graph, model: Network, x: str) -> str:
     """Add the input map."""
     transform = model.input_map
+    if model.columns is not None:
+        x = graph.select(x, model.columns)
     if isinstance(transform, Standard):
         mean, scale = as_floats(transform.mean), as_floats(transform.scale)
         return x if identity_affine(mean, scale) else graph.add("Div", graph.add("Sub", x, mean[None]), scale[None])

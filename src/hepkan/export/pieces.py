@@ -50,7 +50,7 @@ def check_network(model: object) -> Network:
     """Return the model when it can be exported.
 
     Raises:
-        UsageError: it is no KAN or MLP of this package.
+        UsageError: it is no KAN or MLP of this package, or it has a head.
     """
     if type(model) not in (KAN, MLP):
         name = f"{type(model).__module__}.{type(model).__name__}"
@@ -58,7 +58,13 @@ def check_network(model: object) -> Network:
             f"An export needs a hepkan.KAN or hepkan.MLP, however the model is a {name}. "
             "Give the network itself, `.model_` of an estimator or `.model` of a FitResult."
         )
-    return model  # type: ignore[return-value]
+    assert isinstance(model, Network)
+    if model.head is not None:
+        raise UsageError(
+            f"An export needs a network whose outputs are its targets, however it has the head {model.head.name!r}. "
+            "Train it with head='free' to export it."
+        )
+    return model
 
 
 def as_floats(tensor: Tensor) -> Floats:
@@ -72,14 +78,15 @@ def nodes_of(transform: QuantileNormal) -> Nodes:
 
 
 def cells_of(layer: KANLayer) -> Cells:
-    """Return the splines of a layer; the origin of an interval is its middle, rounded to float32.
+    """Return the splines of a layer, zero for masked edges; the origin of an interval is its middle, in float32.
 
     Raises:
         DataError: the layer holds numbers that are not finite.
     """
-    k, knots, coef = layer.degree, as_floats(layer.knots), as_floats(layer.coef)
-    weights = None if layer.base_weight is None else as_floats(layer.base_weight)
-    bias = np.zeros(coef.shape[2]) if layer.bias is None else as_floats(layer.bias)
+    k, numbers = layer.degree, layer.numbers()
+    knots, coef = as_floats(numbers.knots), as_floats(numbers.coef)
+    weights = None if numbers.base_weight is None else as_floats(numbers.base_weight)
+    bias = np.zeros(coef.shape[2]) if numbers.bias is None else as_floats(numbers.bias)
     for name, values in (("knots", knots), ("coef", coef), ("base_weight", weights), ("bias", bias)):
         if values is not None and not np.isfinite(values).all():
             raise DataError(f"An export needs finite numbers, however {name} of a layer has NaN or infinite ones.")

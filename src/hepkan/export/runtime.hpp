@@ -54,6 +54,13 @@ inline int count(const T* t, T x) {
     }
 }
 
+// The inputs among all features.
+template <int... C, class T>
+inline void select(const T* x, T* z) {
+    int n = 0;
+    ((z[n++] = x[C]), ...);
+}
+
 // Input map: straight between N nodes, constant outside; `places` holds the nodes, `lines` (start, 1 / width, score,
 // rise) of each of the N - 1 intervals.
 template <int I, int N, class T>

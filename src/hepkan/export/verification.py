@@ -55,7 +55,8 @@ def check_events(model: Network, X: ArrayLike | Tensor | None, seed: int = 0) ->
         DataError: X cannot be read as numbers.
     """
     generator = np.random.default_rng(seed)
-    drawn = _draw(model, generator)
+    drawn = generator.normal(size=(EVENTS, model.n_features))
+    drawn[:, range(model.n_features) if model.columns is None else model.columns] = _draw(model, generator)
     drawn[-MISSING:, :] = drawn[:MISSING, :]
     drawn[np.arange(-MISSING, 0), generator.integers(drawn.shape[1], size=MISSING)] = np.nan
     if X is None:
@@ -64,15 +65,15 @@ def check_events(model: Network, X: ArrayLike | Tensor | None, seed: int = 0) ->
         given = np.asarray(X.detach().cpu() if isinstance(X, Tensor) else X, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"X needs numbers, however it cannot be read as such ({error}).") from error
-    if given.ndim != 2 or given.shape[1] != model.widths[0]:
-        raise UsageError(f"X needs the shape (n, {model.widths[0]}), however it has {given.shape}.")
+    if given.ndim != 2 or given.shape[1] != model.n_features:
+        raise UsageError(f"X needs the shape (n, {model.n_features}), however it has {given.shape}.")
     if not isinstance(model.input_map, QuantileNormal):
         given = given[~np.isinf(given).any(axis=1)]  # infinities have a meaning for the quantile map only
     return np.concatenate([given[:: max(1, -(-len(given) // MOST))], drawn.astype(np.float32)])
 
 
 def _draw(model: Network, generator: np.random.Generator) -> Floats:
-    """Return events like the ones the input map has learned; a tenth lies up to ten times as far out."""
+    """Return inputs like the ones the input map has learned; a tenth lies up to ten times as far out."""
     features = model.widths[0]
     z = generator.normal(size=(EVENTS, features))
     z[::10] *= 10.0 * generator.random(size=(len(z[::10]), features))

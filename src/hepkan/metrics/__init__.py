@@ -5,6 +5,7 @@ weights count as they are, as in an analysis: estimates stay unbiased, while cur
 """
 
 from hepkan.metrics.agreement import Calibration, calibration, effective_size, ks_weighted
+from hepkan.metrics.conditional import crps, evaluate_conditional, pit, pit_histogram
 from hepkan.metrics.ranking import Ranking, auc, rejection, roc_curve
 from hepkan.metrics.regression import bootstrap_regression, evaluate_regression
 from hepkan.metrics.repetition import bootstrap, compare, evaluate, repeat
@@ -21,10 +22,14 @@ __all__ = [
     "bootstrap_regression",
     "calibration",
     "compare",
+    "crps",
     "effective_size",
     "evaluate",
+    "evaluate_conditional",
     "evaluate_regression",
     "ks_weighted",
+    "pit",
+    "pit_histogram",
     "rejection",
     "repeat",
     "roc_curve",

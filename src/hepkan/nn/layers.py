@@ -2,7 +2,10 @@ r"""The KAN layer: a learnable spline on every edge, summed at the nodes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from hepkan.errors import UsageError, unknown
@@ -26,6 +29,9 @@ class KANLayer(nn.Module):
     s, and the outputs are the first out_features - p of them, then s_n s_{n+1} of the rest, pair by pair. The edges are
     those of the sums.
 
+    With an `edge_mask` of zeros and ones, `(in_features, out_features + products)`, the edges at its zeros are exactly
+    zero and stay so: in value and gradient, in training and on new knots. See `mask_edges`.
+
     **Shape** input: `(batch, in_features)`, output: `(batch, out_features)`.
 
     Arguments:
@@ -37,6 +43,7 @@ class KANLayer(nn.Module):
         grid_range: ends of the grid, the same for all inputs.
         bias: whether sums have a constant.
         products: outputs that are products of two sums.
+        edge_mask: which edges there are, None for all.
         backend: `auto`, `torch`, `cpu` or `triton`.
         generator: source of the initial values; fixed to seed 0 when not given.
 
@@ -49,6 +56,7 @@ class KANLayer(nn.Module):
     """
 
     knots: Tensor
+    edge_mask: Tensor | None
 
     def __init__(
         self,
@@ -61,6 +69,7 @@ class KANLayer(nn.Module):
         grid_range: tuple[float, float] = (-3.0, 3.0),
         bias: bool = True,
         products: int = 0,
+        edge_mask: ArrayLike | Tensor | None = None,
         backend: str = "auto",
         generator: torch.Generator | None = None,
     ) -> None:
@@ -78,7 +87,9 @@ class KANLayer(nn.Module):
         self.coef = nn.Parameter(torch.empty(in_features, grid + degree, sums))
         self.base_weight = nn.Parameter(torch.empty(in_features, sums)) if base != "none" else None
         self.bias = nn.Parameter(torch.zeros(sums)) if bias else None
+        self.register_buffer("edge_mask", None)
         self.reset_parameters(generator)
+        self.mask_edges(edge_mask)
 
     @property
     def in_features(self) -> int:
@@ -111,10 +122,64 @@ class KANLayer(nn.Module):
                 self.base_weight.normal_(0.0, (3.0 * self.in_features) ** -0.5, generator=generator)
             if self.bias is not None:
                 self.bias.zero_()
+            self._clear_masked()
+
+    @torch.no_grad()
+    def mask_edges(self, mask: ArrayLike | Tensor | None) -> None:
+        """Keep the edges where the mask is not zero and take the others away for good; None lets all learn again.
+
+        **Shape** mask: `(in_features, out_features + products)`.
+
+        Raises:
+            UsageError: the shape is another.
+        """
+        if mask is None:
+            self.edge_mask = None
+            return
+        kept = torch.as_tensor(mask, device=self.coef.device) != 0
+        if kept.shape != self.coef.shape[::2]:
+            raise UsageError(f"edge_mask needs the shape {tuple(self.coef.shape[::2])}, however: {tuple(kept.shape)}.")
+        self.edge_mask = kept.to(self.coef.dtype)
+        self._clear_masked()
+
+    @torch.no_grad()
+    def _clear_masked(self) -> None:
+        """Set the numbers of masked edges to zero; with their gradients zero too, no optimiser moves them."""
+        if self.edge_mask is not None:
+            self.coef.mul_(self.edge_mask.unsqueeze(1))
+            if self.base_weight is not None:
+                self.base_weight.mul_(self.edge_mask)
+
+    @torch.no_grad()
+    def part(self, inputs: Sequence[int], sums: Sequence[int], products: int) -> KANLayer:
+        """Return a layer of some inputs and some sums, in the order given, of which the last end in products."""
+        layer = KANLayer(
+            len(inputs),
+            len(sums) - products,
+            grid=self.grid,
+            degree=self.degree,
+            base=self.base,
+            bias=self.bias is not None,
+            products=products,
+            backend=self.backend,
+        ).to(self.coef)
+        rows, columns = (torch.tensor(list(places), device=self.coef.device) for places in (inputs, sums))
+        layer.knots.copy_(self.knots[rows])
+        layer.coef.copy_(self.coef[rows][:, :, columns])
+        for own, mine in ((layer.base_weight, self.base_weight), (layer.bias, self.bias)):
+            if own is not None and mine is not None:
+                own.copy_(mine[columns] if mine.dim() == 1 else mine[rows][:, columns])
+        if self.edge_mask is not None and not bool((mask := self.edge_mask[rows][:, columns]).all()):
+            layer.mask_edges(mask)
+        return layer
 
     def forward(self, x: Tensor) -> Tensor:
         """Evaluate the layer."""
-        return self.multiply(kan_stack(x, [self.numbers()], self.degree, self.base, self.backend))
+        return self.multiply(self.sums(x))
+
+    def sums(self, x: Tensor) -> Tensor:
+        """Return the sums over edges; `(batch, in_features)` to `(batch, out_features + products)`."""
+        return kan_stack(x, [self.numbers()], self.degree, self.base, self.backend)
 
     def multiply(self, sums: Tensor) -> Tensor:
         """Return the outputs from the sums, `(batch, out_features + products)` to `(batch, out_features)`."""
@@ -124,18 +189,22 @@ class KANLayer(nn.Module):
         return torch.cat([sums[:, :alone], sums[:, alone::2] * sums[:, alone + 1 :: 2]], dim=1)
 
     def numbers(self) -> Layer:
-        """Return knots, coefficients, base weights and biases."""
-        return Layer(self.knots, self.coef, self.base_weight, self.bias)
+        """Return knots, coefficients, base weights and biases; those of masked edges are zero and learn nothing."""
+        if self.edge_mask is None:
+            return Layer(self.knots, self.coef, self.base_weight, self.bias)
+        weight = None if self.base_weight is None else self.base_weight * self.edge_mask
+        return Layer(self.knots, self.coef * self.edge_mask.unsqueeze(1), weight, self.bias)
 
     def edge_functions(self, x: Tensor) -> Tensor:
         """Return every edge's function at given inputs, without bias.
 
         **Shape** x: `(batch, in_features)`, result: `(batch, in_features, out_features + products)`.
         """
-        values = torch.einsum("nim,imo->nio", bspline_basis(x, self.knots, self.degree), self.coef)
-        if self.base_weight is None:
+        knots, coef, base_weight, _ = self.numbers()
+        values = torch.einsum("nim,imo->nio", bspline_basis(x, knots, self.degree), coef)
+        if base_weight is None:
             return values
-        return values + base_function(x, self.base).unsqueeze(-1) * self.base_weight
+        return values + base_function(x, self.base).unsqueeze(-1) * base_weight
 
     @torch.no_grad()
     def set_knots(self, knots: Tensor, x: Tensor | None = None, weight: Tensor | None = None) -> GridChange:
@@ -159,6 +228,7 @@ class KANLayer(nn.Module):
             self.coef.copy_(coef)
         else:
             self.knots, self.coef = new, nn.Parameter(coef, self.coef.requires_grad)
+        self._clear_masked()
         return GridChange(change.rms / unit, change.largest / unit)
 
     def _output_rms(self, x: Tensor) -> float:
@@ -189,5 +259,7 @@ class KANLayer(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, grid={self.grid}, "
-            f"degree={self.degree}, base={self.base}" + (f", products={self.products}" if self.products else "")
+            f"degree={self.degree}, base={self.base}"
+            + (f", products={self.products}" if self.products else "")
+            + (f", edges={int(self.edge_mask.sum())}" if self.edge_mask is not None else "")
         )

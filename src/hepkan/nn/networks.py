@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,24 +12,44 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from hepkan.errors import UsageError, unknown
+from hepkan.nn.heads import Head
 from hepkan.nn.layers import KANLayer
 from hepkan.nn.transforms import INPUT_MAPS, Affine
+from hepkan.splines.basis import Layer
 from hepkan.splines.ops import kan_stack, kan_step
 
 LINKS = ("identity", "sigmoid", "softmax")
+GATE_RATE = 10.0
+"""Gates learn so much faster than weights: their log odds have a long way to go."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 
 
 class Network(nn.Module):
     """Common part of all networks: input map, output map, link, prediction and description.
 
+    A network takes raw features `(n, n_features)`. With `columns` it uses these of them only, and its input map and
+    layers know no others; without, all.
+
     Attributes:
-        widths: numbers of features, hidden nodes and outputs.
+        widths: numbers of inputs (features used), hidden nodes and outputs.
+        n_features: number of raw features expected.
+        head: what turns the outputs into targets that obey constraints, None for outputs that are targets.
         link: what turns an output into a prediction: `identity`, `sigmoid` or `softmax`; set by training.
-        feature_names: names of the inputs, when known.
+        feature_names: names of the raw features, when known.
     """
 
-    def __init__(self, widths: Sequence[int], input_map: str, seed: int, **settings: Any) -> None:
+    selected: Tensor | None
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        input_map: str,
+        seed: int,
+        columns: Sequence[int] | None = None,
+        n_features: int | None = None,
+        head: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__()
         sizes = [int(width) for width in widths]
         if len(sizes) < 2 or min(sizes) < 1:
@@ -40,24 +60,67 @@ class Network(nn.Module):
         self.link = "identity"
         self.feature_names: list[str] | None = None
         self.input_map = INPUT_MAPS[input_map](sizes[0])
-        self.output_map: nn.Module = Affine(sizes[-1])
         self._settings = {"widths": sizes, "input_map": input_map, "seed": seed, **settings}
+        self.n_features = _check_columns(sizes[0], columns, n_features)
+        self.head = None if head is None else _make_head(head, self.n_features, sizes[-1])
+        if self.head is not None:
+            self._settings |= {"head": self.head.describe()}
+        self.output_map: nn.Module = Affine(self.n_targets)
+        places = None if columns is None else torch.tensor([int(column) for column in columns])
+        self.register_buffer("selected", places, persistent=False)
+        if columns is not None:
+            self._settings |= {"columns": [int(column) for column in columns], "n_features": self.n_features}
+
+    @property
+    def n_targets(self) -> int:
+        """Number of columns of a prediction: of the outputs, or of what the head makes of them."""
+        return self.widths[-1] if self.head is None else self.head.targets
+
+    @property
+    def columns(self) -> tuple[int, ...] | None:
+        """The columns of the raw features that are used, None for all."""
+        return None if self.selected is None else tuple(self.selected.tolist())
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, `widths[0]` of them: those of the features used, `x0`, `x1`, ... when unknown."""
+        columns = range(self.n_features) if self.columns is None else self.columns
+        return [f"x{i}" if self.feature_names is None else self.feature_names[i] for i in columns]
+
+    def select(self, x: Tensor) -> Tensor:
+        """Return the features used; `(n, n_features)` to `(n, widths[0])`."""
+        return x if self.selected is None else x.index_select(1, self.selected)
+
+    def coordinates(self, x: Tensor) -> Tensor:
+        """Return network coordinates from raw features; `(n, n_features)` to `(n, widths[0])`."""
+        return self.input_map(self.select(x))  # type: ignore[no-any-return]
 
     def fit_inputs(self, X: ArrayLike | Tensor, weight: ArrayLike | Tensor | None = None) -> None:
         """Learn the input map from training data; X: `(n, features)`, weight: `(n,)` or None."""
-        self.input_map.fit(as_tensor(X), None if weight is None else as_tensor(weight))  # type: ignore[operator]
+        events = self.select(as_tensor(X))
+        self.input_map.fit(events, None if weight is None else as_tensor(weight))  # type: ignore[operator]
 
     def fit_outputs(self, Y: ArrayLike | Tensor, weight: ArrayLike | Tensor | None = None) -> None:
         """Learn the scale of regression targets; Y: `(n, targets)`, weight: `(n,)` or None."""
-        self.output_map.fit(as_tensor(Y), None if weight is None else as_tensor(weight))  # type: ignore[operator]
+        events = None if weight is None else as_tensor(weight)
+        self.output_map.fit(as_tensor(Y), events)  # type: ignore[operator]
+        if self.head is not None:
+            self.head.fit(as_tensor(Y), events)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits or physical targets from raw features; `(n, features)` to `(n, outputs)`."""
-        return self.output_map(self.body(self.input_map(x)))  # type: ignore[no-any-return]
+        y = self.body(self.coordinates(x))
+        return self.output_map(y) if self.head is None else self.head(y, self.head.context(x))  # type: ignore[no-any-return]
 
     def body(self, z: Tensor) -> Tensor:
         """Return standardised outputs from network coordinates."""
         raise NotImplementedError
+
+    def standardised(self, y: Tensor, context: Tensor | None) -> Tensor:
+        """Return standardised targets from the outputs of `body` and the head's context."""
+        if self.head is None:
+            return y
+        return (self.head(y, context) - self.output_map.mean) / self.output_map.scale  # type: ignore[operator, no-any-return]
 
     def step(self, z: Tensor) -> tuple[Tensor, Callable[[], None]]:
         """Return `body(z)` for one training step, and what to call after `backward` for all gradients to be there.
@@ -74,13 +137,16 @@ class Network(nn.Module):
             UsageError: X does not have the model's number of features.
         """
         x = as_tensor(X)
-        if x.dim() != 2 or x.shape[1] != self.widths[0]:
-            raise UsageError(f"X needs the shape (n, {self.widths[0]}), however it has {tuple(x.shape)}.")
+        if x.dim() != 2 or x.shape[1] != self.n_features:
+            raise UsageError(f"X needs the shape (n, {self.n_features}), however it has {tuple(x.shape)}.")
         was_training = self.training
         self.eval()
-        parts = [self(part) for part in torch.split(x, batch)] if len(x) else [torch.zeros(0, self.widths[-1])]
+        whole = self if self.head is None else lambda part: self.body(self.coordinates(part))
+        parts = [whole(part) for part in torch.split(x, batch)] if len(x) else [torch.zeros(0, self.widths[-1])]
         self.train(was_training)
         y = torch.cat(parts)
+        if self.head is not None:  # in float64, in which mass shells and sums of momenta hold
+            y = self.head(y.double(), self.head.context(X))
         if self.link == "sigmoid":
             y = torch.sigmoid(y)
         elif self.link == "softmax":
@@ -98,10 +164,13 @@ class Network(nn.Module):
         return copy.deepcopy(self._settings)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Return optimiser groups in which weights decay and biases do not; a `rate` scales a group's learning rate."""
-        biases = [p for name, p in self.named_parameters() if name.endswith("bias")]
-        weights = [p for name, p in self.named_parameters() if not name.endswith("bias")]
+        """Return optimiser groups in which weights decay, biases and gates do not; a `rate` scales steps."""
+        named = list(self.named_parameters())
+        biases = [p for name, p in named if name.endswith("bias")]
+        gates = [p for name, p in named if name.endswith("gate")]
+        weights = [p for name, p in named if not name.endswith(("bias", "gate"))]
         groups = [{"params": weights, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
+        groups.append({"params": gates, "weight_decay": 0.0, "rate": GATE_RATE})
         return [group for group in groups if group["params"]]
 
     def extra_repr(self) -> str:
@@ -125,6 +194,10 @@ class KAN(Network):
         grid_range: ends of every grid in network coordinates.
         products: how many nodes are products of two sums: in each hidden layer, or a list that names layer by layer,
             the outputs included.
+        columns: the raw features used, as many as the first width; None for all.
+        n_features: number of raw features, needed with `columns`.
+        head: arguments of `hepkan.nn.heads.Head`, whose number of outputs is the last width; None for none.
+        edge_masks: for each layer None or a mask of its edges, see `KANLayer`; None for all edges.
         backend: kernel, see `hepkan.splines.ops`.
         seed: of the initial values.
 
@@ -145,6 +218,10 @@ class KAN(Network):
         input_map: str = "quantile",
         grid_range: tuple[float, float] = (-3.0, 3.0),
         products: int | Sequence[int] = 0,
+        columns: Sequence[int] | None = None,
+        n_features: int | None = None,
+        edge_masks: Sequence[ArrayLike | Tensor | None] | None = None,
+        head: Mapping[str, Any] | None = None,
         backend: str = "auto",
         seed: int = 0,
     ) -> None:
@@ -153,8 +230,11 @@ class KAN(Network):
         counts = [products] * (depth - 1) + [0] if isinstance(products, int) else list(products)
         if len(counts) != depth:
             raise UsageError(f"products needs one number for each of the {depth} layers, however: {list(counts)}.")
+        masks = [None] * depth if edge_masks is None else list(edge_masks)
+        if len(masks) != depth:
+            raise UsageError(f"edge_masks needs one mask or None for each of {depth} layers, however: {len(masks)}.")
         settings["products"] = counts
-        super().__init__(widths, input_map, seed, **settings)
+        super().__init__(widths, input_map, seed, columns, n_features, head, **settings)
         generator = torch.Generator().manual_seed(seed)
         self.layers = nn.ModuleList(
             KANLayer(
@@ -165,10 +245,11 @@ class KAN(Network):
                 base=base,
                 grid_range=(float(grid_range[0]), float(grid_range[1])),
                 products=count,
+                edge_mask=mask,
                 backend=backend,
                 generator=generator,
             )
-            for n_in, n_out, count in zip(self.widths[:-1], self.widths[1:], counts, strict=True)
+            for n_in, n_out, count, mask in zip(self.widths[:-1], self.widths[1:], counts, masks, strict=True)
         )
 
     @classmethod
@@ -184,13 +265,42 @@ class KAN(Network):
         return z
 
     def step(self, z: Tensor) -> tuple[Tensor, Callable[[], None]]:
-        """As `Network.step`; the compiled kernel writes the gradients unless nodes are products."""
+        """As `Network.step`; the compiled kernel writes the gradients unless there are product nodes or gates."""
         first, *others = self._stacks()
-        if others or first[-1].products:
+        if others or first[-1].products or any(type(layer) is not KANLayer for layer in first):
             return super().step(z)
-        numbers = [layer.numbers() for layer in first]
+        numbers = [_own_gradients(layer) for layer in first]
         step = kan_step(z, numbers, first[-1].degree, first[-1].base, first[-1].backend)
-        return super().step(z) if step is None else (step.y, step.backward)
+        if step is None:
+            return super().step(z)
+        if all(layer.edge_mask is None for layer in first):
+            return step.y, step.backward
+
+        def finish() -> None:
+            step.backward()
+            for layer, written in zip(first, numbers, strict=True):
+                _hand_over(layer, written)
+
+        return step.y, finish
+
+    def describe(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain data."""
+        settings = super().describe()
+        masks = [layer.edge_mask for layer in self.layers]
+        if any(mask is not None for mask in masks):
+            settings["edge_masks"] = [None if mask is None else mask.int().tolist() for mask in masks]  # type: ignore[operator,union-attr]
+        return settings
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained numbers; masked edges have none."""
+        missing = 0
+        for layer in self.layers:
+            assert isinstance(layer, KANLayer)
+            if layer.edge_mask is not None:
+                each = layer.coef.shape[1] + (layer.base_weight is not None)
+                missing += each * int((layer.edge_mask == 0).sum())
+        return super().n_parameters - missing
 
     def _stacks(self) -> list[list[KANLayer]]:
         """Return runs of layers, each but the last ending with products."""
@@ -201,6 +311,24 @@ class KAN(Network):
             if layer.products:
                 stacks.append([])
         return [stack for stack in stacks if stack]
+
+    def rewired(self, layers: Sequence[KANLayer], inputs: Sequence[int]) -> KAN:
+        """Return a KAN of the layers given that takes some of this one's inputs, from the same raw features.
+
+        Maps, link and names are copies of this one's; the layers become part of the new network.
+        """
+        own = range(self.n_features) if self.columns is None else self.columns
+        settings = self.describe() | {"widths": [len(inputs), *(layer.out_features for layer in layers)]}
+        settings.pop("edge_masks", None)
+        settings |= {"products": [layer.products for layer in layers], "grid": layers[0].grid}
+        if self.columns is not None or list(inputs) != list(own):
+            settings |= {"columns": [own[i] for i in inputs], "n_features": self.n_features}
+        small = KAN(**settings)
+        small.layers = nn.ModuleList(layers)
+        small.input_map = self.input_map.part(inputs)  # type: ignore[operator]
+        small.output_map, small.head = copy.deepcopy(self.output_map), copy.deepcopy(self.head)
+        small.link, small.feature_names = self.link, copy.copy(self.feature_names)
+        return small.to(next(self.parameters()).device).train(self.training)
 
     def refined(self, grid: int) -> KAN:
         """Return a copy with finer grids and the same functions."""
@@ -221,6 +349,9 @@ class MLP(Network):
         activation: `relu`, `silu`, `tanh` or `gelu`.
         input_map: `quantile` (to a clipped normal), `standard` or `none`.
         dropout: probability of dropping a hidden value in training.
+        columns: the raw features used, as many as the first width; None for all.
+        n_features: number of raw features, needed with `columns`.
+        head: arguments of `hepkan.nn.heads.Head`, whose number of outputs is the last width; None for none.
         seed: of the initial values.
 
     Raises:
@@ -234,9 +365,12 @@ class MLP(Network):
         activation: str = "relu",
         input_map: str = "quantile",
         dropout: float = 0.0,
+        columns: Sequence[int] | None = None,
+        n_features: int | None = None,
+        head: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(widths, input_map, seed, activation=activation, dropout=dropout)
+        super().__init__(widths, input_map, seed, columns, n_features, head, activation=activation, dropout=dropout)
         if activation not in ACTIVATIONS:
             raise unknown("activation", activation, ACTIVATIONS)
         generator = torch.Generator().manual_seed(seed)
@@ -262,6 +396,51 @@ def as_tensor(values: ArrayLike | Tensor) -> Tensor:
     if isinstance(values, Tensor):
         return values
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
+
+def _check_columns(width: int, columns: Sequence[int] | None, n_features: int | None) -> int:
+    """Return the number of raw features."""
+    if columns is None:
+        if n_features not in (None, width):
+            raise UsageError(f"Without columns the features are the {width} inputs, however: n_features={n_features}.")
+        return width
+    if len(columns) != width or len(set(columns)) != width:
+        raise UsageError(f"columns needs {width} different features, one for each input, however: {list(columns)}.")
+    if n_features is None or min(columns) < 0 or max(columns) >= n_features:
+        raise UsageError(f"columns needs places from 0 to n_features - 1, however: {list(columns)} of {n_features}.")
+    return int(n_features)
+
+
+def _make_head(arguments: Mapping[str, Any], n_features: int, outputs: int) -> Head:
+    """Return a head that fits the network."""
+    head = Head(**{"n_features": n_features, **arguments})
+    if head.n_features != n_features or head.reduced != outputs:
+        raise UsageError(
+            f"This head needs {head.reduced} outputs of {head.n_features} features, however the network has {outputs} "
+            f"outputs of {n_features} features."
+        )
+    return head
+
+
+def _own_gradients(layer: KANLayer) -> Layer:
+    """Return the numbers of a layer to which a kernel may write gradients: its parameters, or masked copies of them."""
+    if layer.edge_mask is None:
+        return layer.numbers()
+    knots, *numbers = layer.numbers()
+    return Layer(knots, *(None if t is None else t.detach().requires_grad_(t.requires_grad) for t in numbers))  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def _hand_over(layer: KANLayer, written: Layer) -> None:
+    """Add the gradients of masked copies to those of the parameters, zero for masked edges."""
+    if layer.edge_mask is None:
+        return
+    for name, factor in (("coef", layer.edge_mask.unsqueeze(1)), ("base_weight", layer.edge_mask), ("bias", None)):
+        parameter, copied = getattr(layer, name), getattr(written, name)
+        if parameter is None or copied.grad is None:
+            continue
+        gradient = copied.grad if factor is None else copied.grad * factor
+        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:

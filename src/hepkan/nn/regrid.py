@@ -66,13 +66,13 @@ def update_grid(
     if not isinstance(model, KAN):
         raise UsageError(f"A grid update needs a KAN, however the model is a {type(model).__name__}.")
     shape, sizes = tuple(np.shape(X)), None if weight is None else tuple(np.shape(weight))
-    if shape != (*shape[:1], model.widths[0]) or shape[0] == 0:
-        raise UsageError(f"X needs the shape (n, {model.widths[0]}) with n > 0, however: {shape}.")
+    if shape != (*shape[:1], model.n_features) or shape[0] == 0:
+        raise UsageError(f"X needs the shape (n, {model.n_features}) with n > 0, however: {shape}.")
     if sizes is not None and sizes != shape[:1]:
         raise UsageError(f"weight needs the shape ({shape[0]},), however: {sizes}.")
     layers = [layer for layer in model.layers if isinstance(layer, KANLayer)]
     events = thinned(X, EVENTS).to(layers[0].knots)
-    z = torch.cat([model.input_map(part) for part in torch.split(events, BATCH)])
+    z = torch.cat([model.coordinates(part) for part in torch.split(events, BATCH)])
     return adapt(layers, z, None if weight is None else thinned(weight, EVENTS).to(z), blend, margin)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,10 @@ class Identity(nn.Module):
 
     def fit(self, x: Tensor, weight: Tensor | None = None) -> None:
         """Learn nothing."""
+
+    def part(self, features: Sequence[int]) -> Identity:
+        """Return the map of some features."""
+        return Identity(len(features))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the input."""
@@ -48,6 +54,12 @@ class Standard(nn.Module):
         constant = deviation <= 1e-12 * torch.clamp(mean.abs(), min=1.0)
         self.mean = mean.to(self.mean)
         self.scale = torch.where(constant, 1.0, deviation).to(self.scale)
+
+    def part(self, features: Sequence[int]) -> Standard:
+        """Return the map of some features."""
+        some = Standard(len(features))
+        some.mean, some.scale = self.mean[list(features)], self.scale[list(features)]
+        return some
 
     @staticmethod
     def _column(values: Tensor, weight: Tensor) -> Tensor:
@@ -88,6 +100,12 @@ class QuantileNormal(nn.Module):
         x_rows, z_rows = zip(*columns, strict=True)
         self.x_nodes = torch.stack(x_rows).to(self.x_nodes)
         self.z_nodes = torch.stack(z_rows).to(self.z_nodes)
+
+    def part(self, features: Sequence[int]) -> QuantileNormal:
+        """Return the map of some features."""
+        some = QuantileNormal(len(features), self.limit, self.nodes)
+        some.x_nodes, some.z_nodes = self.x_nodes[list(features)], self.z_nodes[list(features)]
+        return some
 
     def _column(self, values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the nodes of one feature: raw values, increasing, and their normal scores."""

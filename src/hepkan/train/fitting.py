@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hepkan.data import ParquetStream, Policy, Table
+from hepkan.errors import UsageError
 from hepkan.losses import Loss, get_loss, link_of
 from hepkan.nn import Network
 from hepkan.train.progress import Progress
@@ -118,6 +119,8 @@ def fit(
         if part is not None
     ]
     settings.check(model, sources[0].n)
+    if model.head is not None and function.classification:
+        raise UsageError(f"The head {model.head.name!r} needs a loss of regression, however: {loss!r}. Take 'mae'.")
     model.link = link_of(loss, model.widths[-1])
     if isinstance(train, Table | ParquetStream):
         model.feature_names = list(train.names)

@@ -25,11 +25,15 @@ EVALUATION_BATCH = 16384
 
 @dataclass(frozen=True)
 class Events:
-    """Tensors of some events: features `(n, d)`, raw or in network coordinates, targets, and weights of mean 1."""
+    """Tensors of some events: features `(n, d)`, raw or in network coordinates, targets, and weights of mean 1.
+
+    `context` is what the head of a network needs of the raw features, once they are in network coordinates.
+    """
 
     z: Tensor
     target: Tensor
     weight: Tensor
+    context: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.z)
@@ -37,11 +41,12 @@ class Events:
     def take(self, rows: Tensor) -> Events:
         """Return copies of some rows."""
         z, target, weight = (one.index_select(0, rows) for one in (self.z, self.target, self.weight))
-        return Events(z, target, weight)
+        return Events(z, target, weight, None if self.context is None else self.context.index_select(0, rows))
 
     def cut(self, rows: slice) -> Events:
         """Return a view of some rows."""
-        return Events(self.z[rows], self.target[rows], self.weight[rows])
+        context = None if self.context is None else self.context[rows]
+        return Events(self.z[rows], self.target[rows], self.weight[rows], context)
 
 
 class Source(Protocol):
@@ -114,7 +119,8 @@ class InMemory:
 
     def digest(self) -> bytes:
         """Hash every tensor."""
-        return hash_of(self.events.z, self.events.target, self.events.weight)
+        events = self.events
+        return hash_of(events.z, events.target, events.weight, *(() if events.context is None else (events.context,)))
 
 
 def in_memory(data: Table | Arrays, model: Network, loss: str, policy: Policy) -> InMemory:
@@ -135,8 +141,8 @@ def in_memory(data: Table | Arrays, model: Network, loss: str, policy: Policy) -
     x, y, *rest = (as_numbers(part).to(parameter.device) for part in data)
     x = x.to(parameter.dtype)
     weight = rest[0].double() if rest else torch.ones(len(x), dtype=torch.float64, device=x.device)
-    if x.dim() != 2 or len(x) == 0 or x.shape[1] != model.widths[0]:
-        raise UsageError(f"X needs the shape (n, {model.widths[0]}) with n > 0, however: {tuple(x.shape)}.")
+    if x.dim() != 2 or len(x) == 0 or x.shape[1] != model.n_features:
+        raise UsageError(f"X needs the shape (n, {model.n_features}) with n > 0, however: {tuple(x.shape)}.")
     if y.shape[:1] != x.shape[:1] or weight.shape != x.shape[:1]:
         raise UsageError(
             f"X, y and weight need one row per event, however their shapes are {tuple(x.shape)}, "
@@ -153,7 +159,7 @@ def in_memory(data: Table | Arrays, model: Network, loss: str, policy: Policy) -
             "negative weights."
         )
     return InMemory(
-        Events(x, check_target(loss, y, model.widths[-1]), (weight * (len(x) / total)).to(parameter))
+        Events(x, check_target(loss, y, model.n_targets), (weight * (len(x) / total)).to(parameter))
     )
 
 
@@ -175,15 +181,16 @@ def as_numbers(values: ArrayLike | Tensor) -> Tensor:
 @torch.no_grad()
 def to_network(events: Events, model: Network, function: Loss) -> Events:
     """Return events in network coordinates, regression targets standardised."""
-    z = torch.empty_like(events.z, memory_format=torch.contiguous_format)
+    z = events.z.new_empty(len(events), model.widths[0])
     for first in range(0, len(z), EVALUATION_BATCH):
         rows = slice(first, first + EVALUATION_BATCH)
-        z[rows] = model.input_map(events.z[rows])
+        z[rows] = model.coordinates(events.z[rows])
     target = events.target
     if not function.classification:
         mean, scale = model.output_map.mean, model.output_map.scale  # type: ignore[union-attr]
         target = ((target - mean) / scale).to(z)  # type: ignore[operator]
-    return Events(z, target, events.weight)
+    context = None if model.head is None else model.head.context(events.z)
+    return Events(z, target, events.weight, None if context is None else context.clone())
 
 
 def hash_of(*tensors: Tensor) -> bytes:

@@ -26,16 +26,16 @@ class Streamed:
     """
 
     def __init__(self, stream: ParquetStream, model: Network, loss: str, policy: Policy) -> None:
-        if len(stream.names) != model.widths[0]:
+        if len(stream.names) != model.n_features:
             raise UsageError(
-                f"The model has {model.widths[0]} inputs, however the stream has {len(stream.names)} features."
+                f"The model has {model.n_features} inputs, however the stream has {len(stream.names)} features."
             )
         if get_loss(loss).classification and not stream.classification:
             raise UsageError(
                 f"The loss {loss!r} needs one column of whole labels, however the target is "
                 f"{', '.join(stream.targets)} with floating numbers. Write the labels as integers, or take 'mse'."
             )
-        self.stream, self.loss, self.policy, self.outputs = stream, loss, policy, model.widths[-1]
+        self.stream, self.loss, self.policy, self.outputs = stream, loss, policy, model.n_targets
         self.parameter = next(model.parameters())
         found = survey(stream, policy, EVENTS)
         labels = max(self.outputs, 2)
@@ -113,4 +113,5 @@ def _joined(parts: list[Events]) -> Events:
     z, target, weight = (
         torch.cat(tensors) for tensors in zip(*((one.z, one.target, one.weight) for one in parts), strict=True)
     )
-    return Events(z, target, weight)
+    contexts = [one.context for one in parts if one.context is not None]
+    return Events(z, target, weight, torch.cat(contexts) if contexts else None)

@@ -175,6 +175,8 @@ class Training:
         """Return the weighted sum of the losses of events, of regression targets while standardised."""
         if self.function.classification:
             output = self.model.output_map(output)
+        else:
+            output = self.model.standardised(output, events.context)
         return (self.function.each(output, events.target) * events.weight).sum()
 
     @torch.no_grad()
