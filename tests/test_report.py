@@ -24,7 +24,7 @@ from hepkan.errors import DataError, UsageError
 from hepkan.metrics import evaluate, roc_curve
 from hepkan.model_io import save
 from hepkan.nn import KAN, MLP
-from hepkan.report import edges, figures, html, statistics, words
+from hepkan.report import edge_plots, edges, html, sections, statistics, words
 from hepkan.report.edges import Data
 from hepkan.report.html import write_comparison, write_page
 from hepkan.report.reading import Feature, read_run
@@ -255,7 +255,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw, and save empty pictures."""
-    monkeypatch.setattr(figures, "svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr(sections, "svg", lambda figure: b"<svg/>")
 
 
 def change_report(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -830,7 +830,7 @@ def test_likelihood_ratio_of_two_gaussians() -> None:
 def test_ratio_panel_shows_a_network_that_knows_the_likelihood_ratio() -> None:
     data = gaussians(0.7)
     found = edges.edges_of([linear_kan([0.7], scale=2.0)] * 2, data)
-    axes = edges.ratio_panel(found, data, 0).axes[0]
+    axes = edge_plots.ratio_panel(found, data, 0).axes[0]
     learned = next(line for line in axes.lines if line.get_label() == "learned")
     np.testing.assert_allclose(np.gradient(learned.get_ydata(), learned.get_xdata()), 2 * 0.7, rtol=1e-3)
     (points,) = axes.containers
@@ -842,8 +842,9 @@ def test_ratio_panel_shows_a_network_that_knows_the_likelihood_ratio() -> None:
 def test_edge_panel_shows_the_density_of_the_data() -> None:
     data = gaussians(0.7)
     found = edges.edges_of([KAN([1, 5, 1])], data)
-    above, below = edges.edge_panel(found, data, 0).axes
-    assert len([line for line in above.lines if len(line.get_xdata()) == edges.POINTS]) == 5
+    above, below = edge_plots.edge_panel(found, data, 0).axes
+    points = sorted(len(line.get_xdata()) for line in above.lines)
+    assert points == [2, *2 * [edges.POINTS // 2 + 1], *3 * [edges.POINTS]]
     bins = statistics.edges(data.X[:, 0], data.weight)
     for label, patch in zip((0, 1), below.patches, strict=True):
         expected, _ = np.histogram(data.X[data.target == label, 0], bins)

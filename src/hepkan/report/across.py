@@ -1,4 +1,4 @@
-"""Pictures across settings and across runs: pure functions from numbers to figures."""
+"""Pictures across runs: pure functions from numbers to figures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from hepkan.report.statistics import Values
-from hepkan.report.style import FAINT, INK, PALETTE, panels, round_ticks, styled
+from hepkan.report.style import PALETTE, round_ticks, styled
 from hepkan.report.words import metric_name, title
 
 
@@ -47,60 +46,3 @@ def side_by_side(runs: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -
     axes.grid(axis="y", color="#e4e6ea", linewidth=0.8)
     figure.legend(loc="upper right", bbox_to_anchor=(0.97, 1.0), borderaxespad=0.2)
     return figure
-
-
-@styled()
-def scan(
-    values: Sequence[Any],
-    validation: Sequence[Sequence[float]],
-    train: Sequence[Sequence[float]] | None = None,
-    *,
-    name: str,
-    metric: str,
-    cost: Sequence[float] | None = None,
-    cost_name: str = "parameters",
-) -> Figure:
-    """A metric against a setting: mean and standard error over seeds, with the cost on a second axis.
-
-    Arguments:
-        values: values of the setting; numbers are placed to scale, anything else in order.
-        validation: the metric of every seed at each value.
-        train: the same for training events.
-        name: the setting.
-        metric: the metric.
-        cost: parameters or training time at each value.
-        cost_name: what `cost` is.
-    """
-    figure, (axes,) = panels(1, 1, 5.6, 4.0)
-    figure.subplots_adjust(left=0.15, right=0.86, bottom=0.14, top=0.9)
-    x, labels = _positions(values)
-    for rows, text, style in ((train, "train", "--s"), (validation, "validation", "-o")):
-        if rows is not None:
-            columns = [np.asarray(row, dtype=float) for row in rows]
-            mean = np.array([column.mean() for column in columns])
-            error = np.array(
-                [column.std(ddof=1) / np.sqrt(len(column)) if len(column) > 1 else 0 for column in columns]
-            )
-            tint = FAINT if text == "train" else INK
-            axes.errorbar(x, mean, error, fmt=style, color=tint, markersize=4, label=text, capsize=2)
-    axes.set(xlabel=name, ylabel=metric_name(metric))
-    if labels is not None:
-        axes.set_xticks(x, labels)
-        axes.minorticks_off()
-    elif min(x) > 0 and max(x) > 20 * min(x):
-        axes.set_xscale("log")
-    if cost is not None:
-        other = axes.twinx()
-        other.plot(x, cost, ":^", color=PALETTE[6], markersize=4, label=cost_name)
-        other.set_ylabel(cost_name, color=PALETTE[6])
-        other.set_ylim(bottom=0)
-        axes.tick_params(right=False, which="both")
-    figure.legend(loc="upper right", ncols=3, bbox_to_anchor=(0.88, 1.0), borderaxespad=0.3)
-    return figure
-
-
-def _positions(values: Sequence[Any]) -> tuple[Values, list[str] | None]:
-    """Return where values are drawn, and their labels unless they are numbers."""
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return np.asarray(values, dtype=float), None
-    return np.arange(len(values)), [str(value).replace(" ", "") for value in values]

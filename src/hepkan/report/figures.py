@@ -3,67 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from hepkan.report import edges, plots, statistics
+from hepkan.report import edge_plots, edges, plots, regression_figures, statistics
 from hepkan.report.edges import Data, Edges
 from hepkan.report.reading import Feature, Run
-from hepkan.report.style import svg
+from hepkan.report.sections import (
+    MOST_EDGES,
+    SHOWN_EDGES,
+    Plot,
+    Section,
+    draw,
+    edge_section,
+    folded,
+    history_section,
+    importance_section,
+    learned_by,
+    scored,
+)
 from hepkan.report.words import title
 
+__all__ = ["Plot", "Section", "sections"]
+
 SHOWN_INPUTS = 8
-SHOWN_EDGES = 12
-MOST_EDGES = 16
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One picture.
-
-    Attributes:
-        name: file name without its ending.
-        svg: the picture.
-        alt: what it shows, in words.
-        width: its natural width in CSS pixels.
-    """
-
-    name: str
-    svg: bytes
-    alt: str
-    width: int
-
-
-@dataclass(frozen=True)
-class Section:
-    """Pictures under one heading; those of `more` are folded away at first."""
-
-    anchor: str
-    heading: str
-    text: str
-    plots: list[Plot]
-    more: list[Plot] = field(default_factory=list)
-    more_heading: str = ""
 
 
 def sections(run: Run) -> Iterator[Section]:
     """Draw everything that a run has data for."""
+    yield from regression_figures.sections(run) if run.targets else classification(run)
+
+
+def classification(run: Run) -> Iterator[Section]:
+    """Draw everything that a classification has data for."""
     if run.report.get("roc"):
         yield roc_section(run)
     data = edges.data_of(run)
-    learned = {}
-    for model in run.models:
-        networks = edges.load_kans(run.members.get(model, {}), len(run.features))
-        if networks:
-            learned[model] = edges.edges_of(networks, data)
+    learned = learned_by(run, data)
     for model, found in learned.items():
         yield ratio_section(model, found, data) if found.layers == 1 else edge_section(model, found, data)
     if learned:
         yield importance_section(learned, run.features)
     yield score_section(run)
-    if any(_is_probability(run.test[model]) for model in _scored(run)):
+    if any(_is_probability(run.test[model]) for model in scored(run)):
         yield calibration_section(run)
     yield history_section(run)
     yield input_section(run)
@@ -81,28 +63,7 @@ def roc_section(run: Run) -> Section:
         "One over the efficiency of the background against the efficiency of the signal; mean over seeds. "
         "Below: the ratio to the reference model. Grey lines: the working points of the table."
     )
-    return Section("roc", "Rejection", text, [_plot("roc", figure, alt)])
-
-
-def edge_section(model: str, found: Edges, data: Data) -> Section:
-    """First-layer functions of a network with hidden layers."""
-    name = title(model)
-    pictures = []
-    for place in found.order[:MOST_EDGES]:
-        feature = data.features[place].name
-        share = f"{100 * found.importance[0, place].sum():.1f} % of the variation"
-        alt = f"Functions that the first layer of the {name} applies to {feature} ({share})."
-        pictures.append(_plot(f"edges-{model}-{feature}", edges.edge_panel(found, data, place), alt))
-    text = (
-        "Every edge of the first layer is a function of one input. One panel per input, by importance; in "
-        "each, every line is one edge to a node (first seed), the three strongest with their node and "
-        f"share in the variation of the output. Below: the data, {data.classes[1]} filled and "
-        f"{data.classes[0]} as a line. Nodes of different seeds do not correspond, so there is no band "
-        "over seeds here; the shares per input have one."
-    )
-    return _folded(
-        Section(f"edges-{model}", f"What the {name} learned: its first layer", text, pictures), SHOWN_EDGES
-    )
+    return Section("roc", "Rejection", text, [draw("roc", figure, alt)])
 
 
 def ratio_section(model: str, found: Edges, data: Data) -> Section:
@@ -112,7 +73,7 @@ def ratio_section(model: str, found: Edges, data: Data) -> Section:
     for place in found.order[:MOST_EDGES]:
         feature = data.features[place].name
         alt = f"Function of {feature} learned by the {name}, beside the log likelihood ratio of that input."
-        pictures.append(_plot(f"ratio-{model}-{feature}", edges.ratio_panel(found, data, place), alt))
+        pictures.append(draw(f"ratio-{model}-{feature}", edge_plots.ratio_panel(found, data, place), alt))
     count = len(found.phi)
     seeds = f"mean of {count} seeds with their standard deviation as a band" if count > 1 else "one seed"
     text = (
@@ -123,31 +84,17 @@ def ratio_section(model: str, found: Edges, data: Data) -> Section:
         f"importance; at the bottom of each the data, {data.classes[1]} filled and {data.classes[0]} as a line."
     )
     section = Section(f"edges-{model}", f"What the {name} learned: log likelihood ratios", text, pictures)
-    return _folded(section, SHOWN_EDGES)
-
-
-def importance_section(learned: dict[str, Edges], features: tuple[Feature, ...]) -> Section:
-    """Share of each input."""
-    names = " and ".join(f"the {title(model)}" for model in learned)
-    plot = _plot(
-        "importance", edges.importance(learned, features), f"Share of each input in the output of {names}."
-    )
-    text = (
-        "Share of each input in the variation of the output, handed back from the output to the inputs in "
-        "proportion to the deviation of each edge over the data (arXiv:2408.10205). With several seeds: mean "
-        "and standard deviation over them."
-    )
-    return Section("importance", "Which inputs matter", text, [plot])
+    return folded(section, SHOWN_EDGES)
 
 
 def score_section(run: Run) -> Section:
     """Scores of training and test events."""
     pictures = []
-    for model in _scored(run):
+    for model in scored(run):
         figure = plots.scores(run.test, run.train, model, run.classes)
         classes = " and ".join(run.classes)
         alt = f"Score of the {title(model)} for {classes}, training and test events."
-        pictures.append(_plot(f"scores-{model}", figure, alt))
+        pictures.append(draw(f"scores-{model}", figure, alt))
     text = (
         "Test events as areas and lines, training events as points (seed 0). KS is the largest distance "
         "between the distribution functions of training and test events of a class. Overfitting makes it large, "
@@ -158,27 +105,15 @@ def score_section(run: Run) -> Section:
 
 def calibration_section(run: Run) -> Section:
     """Reliability of the scores."""
-    models = [model for model in _scored(run) if _is_probability(run.test[model])]
+    models = [model for model in scored(run) if _is_probability(run.test[model])]
     alt = f"Fraction of {run.classes[1]} against score of {', '.join(map(title, models))}."
     text = (
         "Does a score mean a probability? On the diagonal it does. Both classes have the same total "
         "weight here, as in training (seed 0)."
     )
     return Section(
-        "calibration", "Calibration", text, [_plot("calibration", plots.calibration(run.test, models), alt)]
+        "calibration", "Calibration", text, [draw("calibration", plots.calibration(run.test, models), alt)]
     )
-
-
-def history_section(run: Run) -> Section:
-    """Training curves."""
-    pictures = []
-    for model in dict.fromkeys(run.history["model"].tolist()):
-        alt = f"Training and validation loss of the {title(model)}."
-        pictures.append(_plot(f"history-{model}", plots.history(run.history, model), alt))
-    text = (
-        "Loss per epoch: median over seeds in a band from the least to the largest. The best epoch is kept."
-    )
-    return Section("history", "Training", text, pictures)
 
 
 def input_section(run: Run) -> Section:
@@ -195,12 +130,12 @@ def input_section(run: Run) -> Section:
     pictures = []
     for feature in sorted(run.features, key=rank):
         alt = f"Distribution of {feature.name} for {run.classes[1]} and {run.classes[0]}."
-        pictures.append(_plot(f"input-{feature.name}", plots.inputs([feature], run.inputs, run.classes), alt))
+        pictures.append(draw(f"input-{feature.name}", plots.inputs([feature], run.inputs, run.classes), alt))
     text = (
         f"Weighted test events, each class normalised to one; {run.classes[1]} filled, {run.classes[0]} "
         "with statistical errors. Sorted by how much each input separates the classes by itself."
     )
-    return _folded(Section("inputs", "Inputs", text, pictures), SHOWN_INPUTS)
+    return folded(Section("inputs", "Inputs", text, pictures), SHOWN_INPUTS)
 
 
 def correlation_section(run: Run) -> Section:
@@ -211,30 +146,10 @@ def correlation_section(run: Run) -> Section:
         rows = run.inputs["target"] == label
         name = run.classes[label]
         figure = plots.correlations(X[rows], run.inputs["weight"][rows], run.features, name)
-        pictures.append(_plot(f"correlation-{name}", figure, f"Correlation matrix of the inputs, {name}."))
+        pictures.append(draw(f"correlation-{name}", figure, f"Correlation matrix of the inputs, {name}."))
     heading = "Correlation matrices of the inputs"
     return Section("correlations", "Correlations", "Linear correlations, weighted.", [], pictures, heading)
 
 
-def _folded(section: Section, shown: int) -> Section:
-    """Fold away all but the first pictures."""
-    if len(section.plots) <= shown + 2:
-        return section
-    rest = section.plots[shown:]
-    heading = f"{len(rest)} more inputs"
-    return Section(section.anchor, section.heading, section.text, section.plots[:shown], rest, heading)
-
-
-def _scored(run: Run) -> list[str]:
-    """Return the models with scores of training and test events, in the order of the result table."""
-    return [model for model in run.models if model in run.test and model in run.train]
-
-
 def _is_probability(score: np.ndarray) -> bool:
     return bool(score.min() >= 0 and score.max() <= 1)
-
-
-def _plot(name: str, figure: Figure, alt: str) -> Plot:
-    """Draw a figure."""
-    safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
-    return Plot(safe, svg(figure), alt, round(96 * figure.get_figwidth()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.resources
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,11 +15,14 @@ from markupsafe import Markup
 
 from hepkan.errors import UsageError
 from hepkan.files import atomic_folder, write_text
-from hepkan.report import plots, words
+from hepkan.report import plots, tables, words
 from hepkan.report.figures import Plot, sections
 from hepkan.report.reading import Run, read_run
 from hepkan.report.style import svg
 from hepkan.report.words import title
+
+ESCAPES = {i: quote(chr(i), safe=" !$()*+,-./:;=?@_|~'") for i in range(128)} | {ord('"'): "'", ord("\n"): None}
+"""What the characters of a picture become in an address."""
 
 
 def write_page(run: str | Path) -> Path:
@@ -37,7 +40,7 @@ def write_page(run: str | Path) -> Path:
         for plot in (plot for part in parts for plot in (*part.plots, *part.more)):
             (folder / f"{plot.name}.svg").write_bytes(plot.svg)
     page = content.folder / "index.html"
-    write_text(page, _render("page.html", sections=parts, **_facts(content)))
+    write_text(page, render("page.html", sections=parts, **_facts(content)))
     return page
 
 
@@ -54,14 +57,14 @@ def write_comparison(runs: Sequence[str | Path], output: str | Path) -> Path:
     contents = [read_run(run) for run in runs]
     names = _names([content.folder for content in contents])
     reports = dict(zip(names, (content.report for content in contents), strict=True))
-    metrics = list(dict.fromkeys(row["metric"] for report in reports.values() for row in report["rows"]))
+    metrics = _compared(reports.values())
     pictures = []
     for metric in metrics:
         figure = plots.side_by_side({name: report["rows"] for name, report in reports.items()}, metric)
         alt = f"{words.metric_name(metric)} of every model in every run, with errors."
         pictures.append(Plot(metric, svg(figure), alt, round(96 * figure.get_figwidth())))
     facts = {name: _facts(content) for name, content in zip(names, contents, strict=True)}
-    write_text(output, _render("comparison.html", runs=facts, tables=_side_by_side(reports), plots=pictures))
+    write_text(output, render("comparison.html", runs=facts, tables=_side_by_side(reports), plots=pictures))
     return Path(output)
 
 
@@ -76,8 +79,10 @@ def _facts(run: Run) -> dict[str, Any]:
         "question": str(report.get("question") or run.card.get("question") or ""),
         "headline": words.headline(report, run.main, run.card.get("reference")),
         "metrics": list(dict.fromkeys(row["metric"] for row in report["rows"])),
-        "results": _results(run),
+        "results": [] if run.targets else _results(run),
         "comparisons": report.get("comparisons") or [],
+        "tables": _tables(run) if run.targets else [],
+        "targets": run.targets,
         "features": run.features,
         "classes": run.classes,
         "settings": _settings(run),
@@ -86,6 +91,12 @@ def _facts(run: Run) -> dict[str, Any]:
         "kernels": environment.get("kernels") or {},
         "card": run.card_text,
     }
+
+
+def _tables(run: Run) -> list[tables.Table]:
+    """Return the tables of a regression's results."""
+    found = (tables.results(run), tables.residuals(run), tables.differences(run))
+    return [table for table in found if table is not None]
 
 
 def _results(run: Run) -> list[dict[str, Any]]:
@@ -127,7 +138,7 @@ def _side_by_side(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, list[di
     """Return for each metric one entry per model with a cell for each run."""
     tables: dict[str, list[dict[str, Any]]] = {}
     every = [row for report in reports.values() for row in report["rows"]]
-    for metric in dict.fromkeys(str(row["metric"]) for row in every):
+    for metric in _compared(reports.values()):
         lines = []
         for model in dict.fromkeys(str(row["model"]) for row in every):
             cells = []
@@ -140,6 +151,12 @@ def _side_by_side(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, list[di
     return tables
 
 
+def _compared(reports: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the measures that say which of several runs is better."""
+    rows = (row for report in reports for row in report["rows"])
+    return [metric for metric in dict.fromkeys(str(row["metric"]) for row in rows) if words.is_compared(metric)]
+
+
 def _names(folders: Sequence[Path]) -> list[str]:
     """Return the last part of each folder, or the whole path where the last parts agree."""
     short = [folder.resolve().name for folder in folders]
@@ -148,7 +165,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
     ]
 
 
-def _render(template: str, **content: Any) -> str:
+def render(template: str, **content: Any) -> str:
     """Fill a template; everything is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hepkan.report", "templates"),
@@ -174,11 +191,9 @@ def _render(template: str, **content: Any) -> str:
 def _data_uri(svg_bytes: bytes) -> str:
     """Return a picture as part of the page; escaping takes less room than base64 where quotes allow it."""
     text = svg_bytes.decode()
-    if "'" in text:
+    if "'" in text or not text.isascii():
         return "data:image/svg+xml;base64," + base64.b64encode(svg_bytes).decode()
-    return "data:image/svg+xml," + quote(
-        text.replace('"', "'").replace("\n", ""), safe=" !$()*+,-./:;=?@_|~'"
-    )
+    return "data:image/svg+xml," + text.translate(ESCAPES)
 
 
 def _text(value: Any) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from hepkan.metrics import calibration as calibration_curve
 from hepkan.metrics import ks_weighted
 from hepkan.report import statistics
-from hepkan.report.across import scan, side_by_side
+from hepkan.report.across import side_by_side
 from hepkan.report.reading import Feature
 from hepkan.report.statistics import Values
 from hepkan.report.style import (
@@ -33,7 +33,7 @@ from hepkan.report.style import (
 )
 from hepkan.report.words import title
 
-__all__ = ["calibration", "correlations", "history", "inputs", "roc", "scan", "scores", "side_by_side"]
+__all__ = ["calibration", "correlations", "history", "inputs", "roc", "scores", "side_by_side"]
 
 PANEL = (3.0, 2.3)
 
@@ -79,7 +79,7 @@ def roc(
 
 @styled(9.5, small=True)
 def scores(
-    test: Mapping[str, Values], train: Mapping[str, Values], model: str, classes: tuple[str, str]
+    test: Mapping[str, Values], train: Mapping[str, Values], model: str, classes: tuple[str, ...]
 ) -> Figure:
     """Score distributions of one model: test events filled or as steps, training events as points.
 
@@ -134,22 +134,27 @@ def scores(
 
 @styled(9.5, small=True)
 def inputs(
-    features: Sequence[Feature], columns: Mapping[str, Values], classes: tuple[str, str], across: int = 4
+    features: Sequence[Feature], columns: Mapping[str, Values], classes: tuple[str, ...], across: int = 4
 ) -> Figure:
-    """Distributions of inputs, signal and background, each normalised to one.
+    """Distributions of inputs, signal and background where there are classes, each normalised to one.
 
     Arguments:
         features: the inputs to draw, one panel each.
         columns: their values, `target` and `weight`.
-        classes: names of background and signal.
+        classes: names of background and signal; none in a regression.
         across: panels side by side.
     """
     figure, axes = panels(len(features), across, *PANEL)
     target, weight = columns["target"], columns["weight"]
-    mixture = statistics.balanced(target, weight)
+    mixture = statistics.balanced(target, weight) if classes else np.abs(weight)
     for one, feature in zip(axes, features, strict=True):
         values = columns[feature.name]
         edges = statistics.edges(values, mixture)
+        if not classes:
+            part = statistics.histogram(values, weight, edges)
+            one.stairs(part.density, edges, fill=True, color=FAINT, alpha=0.5)
+            decorate_density(one, feature, edges)
+            continue
         for label, tint in ((0, BACKGROUND), (1, SIGNAL)):
             part = statistics.histogram(values[target == label], weight[target == label], edges)
             histtype = (
@@ -157,7 +162,8 @@ def inputs(
             )
             mplhep.histplot(part.density, edges, ax=one, color=tint, label=classes[label], **histtype)
         decorate_density(one, feature, edges)
-    legend_above(axes[0], 2)
+    if classes:
+        legend_above(axes[0], 2)
     return figure
 
 

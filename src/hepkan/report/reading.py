@@ -14,62 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from hepkan.errors import DataError
+from hepkan.report.schema import Report
 
 Columns = dict[str, NDArray[Any]]
 MEMBER = re.compile(r"(?P<model>.+)-seed(?P<seed>\d+)")
-
-
-class _Part(BaseModel):
-    """A part of `report.json`: the keys that a page needs, others as they are."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class _Row(_Part):
-    model: str
-    metric: str
-    value: float | None
-    error: float | None
-    seeds: int
-    parameters: int
-    train_seconds: float
-
-
-class _Yield(_Part):
-    process: str
-    label: int
-    rows: int
-    effective: float
-    pb: float
-
-
-class _Data(_Part):
-    source: str
-    n_train: int
-    n_validation: int
-    n_test: int
-    yields: list[_Yield]
-
-
-class _Input(_Part):
-    name: str
-    unit: str | None = None
-    label: str | None = None
-
-
-class _Report(_Part):
-    task: str
-    version: str
-    created: str
-    command: str
-    environment: dict[str, Any]
-    luminosity_fb: float
-    data: _Data
-    rows: list[_Row] = Field(min_length=1)
-    features: list[_Input] = Field(min_length=1)
+FIRST = re.compile(r"(?P<model>.+)-seed0\..+")
 
 
 @dataclass(frozen=True)
@@ -82,14 +34,24 @@ class Feature:
 
 
 @dataclass(frozen=True)
+class Target(Feature):
+    """One target of a regression, with its deviation in the sample, in its unit."""
+
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class Run:
     """What a page needs of a run folder.
+
+    In a regression the targets and scores of events are `(n, targets)`.
 
     Attributes:
         folder: the run folder.
         report: content of `report.json`.
         card: content of `card.yaml`, and its text.
         features: the inputs, in the order of the networks.
+        targets: the targets of a regression, none in a classification.
         history: loss per model, seed and epoch.
         test: target, weight and one score per model (seed 0) of the test events.
         train: the same for training events.
@@ -102,6 +64,7 @@ class Run:
     card: Mapping[str, Any]
     card_text: str
     features: tuple[Feature, ...]
+    targets: tuple[Target, ...]
     history: Columns
     test: Columns
     train: Columns
@@ -120,8 +83,16 @@ class Run:
         return kind if kind in self.models else self.models[0]
 
     @property
-    def classes(self) -> tuple[str, str]:
-        """Names of background and signal: the process where there is only one, else the role."""
+    def reference(self) -> str:
+        """The model that others are compared with; the main one where the card's has not been trained."""
+        kind = str(self.card.get("reference") or "")
+        return kind if kind in self.models else self.main
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of background and signal: the process where there is only one, else the role; none in a regression."""
+        if self.targets:
+            return ()
         return class_name(self.report["data"]["yields"], 0), class_name(self.report["data"]["yields"], 1)
 
 
@@ -148,24 +119,28 @@ def read_run(folder: str | Path) -> Run:
         raise _damaged(path / "card.yaml", error) from error
     if not isinstance(card, dict) or not isinstance(card.get("model", {}), dict):
         raise _damaged(path / "card.yaml", "no mapping of settings")
-    features = tuple(
-        Feature(item["name"], item.get("unit") or "", item.get("label") or item["name"]) for item in report["features"]
-    )
+    features = tuple(Feature(*_words(item)) for item in report["features"])
+    targets = tuple(Target(*_words(item), item["scale"]) for item in report.get("targets") or ())
+    if card.get("task") == "regression" and not targets:
+        raise _damaged(path / "report.json", "targets: none, where the card says regression")
     return Run(
         folder=path,
         report=report,
         card=card,
         card_text=text,
         features=features,
+        targets=targets,
         history=_columns(path / "history.parquet", ("model", "seed", "epoch", "train_loss", "validation_loss")),
-        test=_filled(path / "predictions.parquet", _scores(path / "predictions.parquet")),
-        train=_filled(path / "train_scores.parquet", _scores(path / "train_scores.parquet")),
-        inputs=_filled(
-            path / "inputs.parquet",
-            _columns(path / "inputs.parquet", (*(one.name for one in features), "target", "weight")),
-        ),
+        test=_filled(path / "predictions.parquet", _scores(path / "predictions.parquet", targets)),
+        train=_filled(path / "train_scores.parquet", _scores(path / "train_scores.parquet", targets)),
+        inputs=_filled(path / "inputs.parquet", _inputs(path / "inputs.parquet", features, targets)),
         members=_members(path / "members"),
     )
+
+
+def _words(item: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return name, unit and label of an input or target."""
+    return item["name"], item.get("unit") or "", item.get("label") or item["name"]
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -180,20 +155,40 @@ def read_report(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise _damaged(path, error) from error
     try:
-        _Report.model_validate(content)
+        Report.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise _damaged(path, f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}") from error
     return dict(content)
 
 
-def _scores(path: Path) -> Columns:
+def _scores(path: Path, targets: Sequence[Target]) -> Columns:
     """Return target, weight and the score of seed 0 of each model, under the model's name."""
+    if targets:
+        models = (match["model"] for name in _schema(path).names if (match := FIRST.fullmatch(name)))
+        first = {f"{model}-seed0": model for model in dict.fromkeys(models)}
+        return _joined(path, {"target": "target", **first}, targets, ("weight",))
     schema = _schema(path)
     members = {name: match for name in schema.names if (match := MEMBER.fullmatch(name))}
     first = {name: match["model"] for name, match in members.items() if int(match["seed"]) == 0}
     columns = _columns(path, ("target", "weight", *first))
     return {first.get(name, name): column for name, column in columns.items()}
+
+
+def _inputs(path: Path, features: Sequence[Feature], targets: Sequence[Target]) -> Columns:
+    """Return features, target and weight."""
+    names = [one.name for one in features]
+    if targets:
+        return _joined(path, {"target": "target"}, targets, (*names, "weight"))
+    return _columns(path, (*names, "target", "weight"))
+
+
+def _joined(path: Path, groups: Mapping[str, str], targets: Sequence[Target], others: Sequence[str]) -> Columns:
+    """Return columns `group.<target>` as one array `(n, targets)` under a group's own name, and others as they are."""
+    parts = {own: [f"{group}.{target.name}" for target in targets] for group, own in groups.items()}
+    columns = _columns(path, [*(name for names in parts.values() for name in names), *others])
+    joined = {own: np.column_stack([columns[name] for name in names]) for own, names in parts.items()}
+    return joined | {name: columns[name] for name in others}
 
 
 def _members(folder: Path) -> dict[str, dict[int, Path]]:

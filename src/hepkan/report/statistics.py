@@ -55,6 +55,18 @@ def quantile(values: Values, weight: Values, levels: Floats) -> Floats:
     return result
 
 
+def span(values: Values, weight: Values, outside: float = 0.01) -> tuple[float, float]:
+    """Return the ends of the central events; a little apart where all values are the same."""
+    low, high = quantile(values, np.abs(weight), np.array([outside, 1.0 - outside]))
+    return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+
+
+def slices(values: Values, weight: Values, ends: tuple[float, float], count: int) -> Floats:
+    """Return the edges of slices with equal sums of |weight| between two ends."""
+    inside = (values >= ends[0]) & (values <= ends[1])
+    return np.unique(quantile(values[inside], np.abs(weight[inside]), np.linspace(0, 1, count + 1)))
+
+
 def edges(values: Values, weight: Values, bins: int = 40, discrete: int = 12) -> Floats:
     """Return bins over the central 99 % of the events, or one around each value when there are few values."""
     unique = np.unique(values[: 10 * discrete])
@@ -90,6 +102,33 @@ def log_ratio(signal: Values, background: Values, bins: Floats) -> tuple[Floats,
         ratio += sign * np.log(safe)
         relative += (part.error / safe) ** 2
     return ratio, np.sqrt(relative)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A quantity y in bins of another x: mean position, weighted mean with error, and the central 68 % of y."""
+
+    x: Floats
+    mean: Floats
+    error: Floats
+    low: Floats
+    high: Floats
+
+
+def profile(x: Values, y: Values, weight: Values, bins: Floats) -> Profile:
+    """Return the profile of y, `(n,)`, in bins of x that hold at least ten events; quantiles use |weight|."""
+    place = np.digitize(x, bins)
+    rows = []
+    for i in range(1, len(bins)):
+        inside = np.flatnonzero(place == i)
+        w = weight[inside].astype(np.float64)
+        total = float(w.sum())
+        if len(inside) < 10 or not total > 0:
+            continue
+        mean = float(w @ y[inside]) / total
+        error = np.sqrt(float(w**2 @ (y[inside] - mean) ** 2)) / total
+        rows.append((w @ x[inside] / total, mean, error, *quantile(y[inside], np.abs(w), np.array([0.16, 0.84]))))
+    return Profile(*np.array(rows, dtype=np.float64).reshape(-1, 5).T)
 
 
 def correlation(X: Values, weight: Values) -> Floats:

@@ -52,6 +52,7 @@ STYLE: Any = {
     "xtick.minor.size": 2.5,
     "ytick.minor.size": 2.5,
     "axes.formatter.limits": (-4, 5),
+    "axes.titley": 1.0,
     "svg.fonttype": "path",
     "svg.hashsalt": "hepkan",
     "figure.facecolor": "white",
@@ -104,15 +105,19 @@ def colour(model: str, place: int = 0) -> str:
     kind = model.partition(" ")[0]
     if kind == "cut":
         return FAINT
-    known = list(MODELS)
-    return PALETTE[known.index(kind) if kind in known else (len(known) + place) % len(PALETTE)]
+    return PALETTE[_place(kind, len(MODELS) + place) % len(PALETTE)]
 
 
 def line(model: str, place: int = 0) -> Any:
     """Return a model's line style, so that colour is not the only difference."""
-    kind = model.partition(" ")[0]
+    return LINES[_place(model.partition(" ")[0], place) % len(LINES)]
+
+
+def _place(kind: str, otherwise: int) -> int:
+    """Return the place of a known kind; linear and logistic regression never meet and share theirs."""
     known = list(MODELS)
-    return LINES[(known.index(kind) if kind in known else place) % len(LINES)]
+    kind = "logistic" if kind == "linear" else kind
+    return known.index(kind) if kind in known else otherwise
 
 
 @lru_cache(maxsize=512)

@@ -14,15 +14,25 @@ MODELS = {
     "bdt": "gradient boosting",
     "logistic": "logistic regression",
     "pykan": "pykan",
+    "flow": "normalising flow",
+    "met_split": "MET splitting",
+    "median": "constant median",
+    "linear": "linear regression",
 }
 """Known models, by the names readers use; their order fixes colour and line."""
+
+NO_ARTICLE = ("bdt", "logistic", "pykan", "met_split", "linear")
 
 MINUS = "\u2212"
 CLEAR = 2.0
 """Differences below this many standard deviations decide nothing."""
 
 HIGHER = ("auc", "rejection_", "asimov_z", "ams")
-LOWER = ("loss", "mae", "rmse", "width")
+LOWER = ("mae", "rmse", "width", "loss")
+RANKING = ("auc", "mae")
+"""Measures that rank the models of a study; a study has one of them."""
+PARTS = {"mae": "MAE", "bias": "bias", "width68": "68 % width"}
+"""Measures of the residuals of single targets and quantities."""
 
 
 def title(model: str) -> str:
@@ -37,7 +47,28 @@ def metric_name(metric: str) -> str:
     """Return a metric's name for readers."""
     if metric.startswith("rejection_"):
         return f"rejection at {metric.removeprefix('rejection_')} % signal"
-    return {"auc": "AUC", "asimov_z": "Asimov Z"}.get(metric, metric.replace("_", " "))
+    part, _, target = metric.partition("_")
+    if target and part in PARTS:
+        return f"{PARTS[part]} of {target}"
+    return {"auc": "AUC", "asimov_z": "Asimov Z", "mae": "MAE"}.get(metric, metric.replace("_", " "))
+
+
+def main_metric(rows: Sequence[Row]) -> str:
+    """Return the measure that ranks the models: `auc` or `mae`, else the first one."""
+    found = dict.fromkeys(str(row["metric"]) for row in rows)
+    return next((metric for metric in RANKING if metric in found), next(iter(found), RANKING[0]))
+
+
+def is_compared(metric: str) -> bool:
+    """Return whether a measure says which of two runs is better; bias and width of single targets do not."""
+    return not metric.startswith(("bias_", "width68_"))
+
+
+def sense(metric: str) -> int:
+    """Return 1 for a measure of which more is better, -1 where less is, 0 where that is unknown."""
+    if metric.startswith(HIGHER):
+        return 1
+    return -1 if metric.startswith(LOWER) or metric.endswith(LOWER) else 0
 
 
 def with_error(value: float | None, error: float | None) -> str:
@@ -78,9 +109,8 @@ def is_best(rows: Sequence[Row], row: Row) -> bool:
     values = [one["value"] for one in rows if one["metric"] == metric and _finite(one["value"])]
     if len(values) < 2 or not _finite(row["value"]):
         return False
-    if metric.startswith(HIGHER):
-        return bool(row["value"] >= max(values))
-    return metric.endswith(LOWER) and bool(row["value"] <= min(values))
+    best = {1: max, -1: min}.get(sense(metric))
+    return best is not None and bool(row["value"] == best(values))
 
 
 def headline(report: Mapping[str, Any], main: str, reference: str | None = None) -> list[str]:
@@ -88,14 +118,16 @@ def headline(report: Mapping[str, Any], main: str, reference: str | None = None)
 
     The first compares the main model with the reference, the second with the best of the others.
     """
-    found = {str(one["reference"]): one for one in report.get("comparisons") or () if _is_auc(one, main)}
+    metric = main_metric(report["rows"])
+    pairs = (one for one in report.get("comparisons") or () if (one["metric"], one["model"]) == (metric, main))
+    found = {str(one["reference"]): one for one in pairs}
     if not found:
         return _without_comparison(report, main)
     chosen = found.get(str(reference)) or next(iter(found.values()))
     lines = [f"{verdict(chosen)} {_numbers(report, chosen)}"]
     rivals = [one for one in found.values() if one is not chosen and _finite(one["difference"])]
     if rivals:
-        best = min(rivals, key=lambda one: float(one["difference"]))
+        best = min(rivals, key=lambda one: (sense(metric) or 1) * float(one["difference"]))
         words = verdict(best)
         lines.append(f"Against the best of the others, {words[:1].lower()}{words[1:]} {_numbers(report, best)}")
     if {int(row["seeds"]) for row in report["rows"] if row["model"] == main} == {1}:
@@ -106,7 +138,7 @@ def headline(report: Mapping[str, Any], main: str, reference: str | None = None)
 def the(model: str) -> str:
     """Return a model's name with its article, where it has one."""
     kind, _, rest = model.partition(" ")
-    return title(model) if kind in ("bdt", "logistic", "pykan") and not rest else f"the {title(model)}"
+    return title(model) if kind in NO_ARTICLE and not rest else f"the {title(model)}"
 
 
 def verdict(item: Row) -> str:
@@ -118,7 +150,8 @@ def verdict(item: Row) -> str:
         size = min(abs(sigma), CLEAR - 0.1)  # 1.96 must not read as 2.0
         text = f"{first} and {second} are not distinguishable: they differ by {size:.1f} standard deviations."
     else:
-        verb = "beats" if item["difference"] > 0 else "loses to"
+        wins = (item["difference"] > 0) == (sense(str(item["metric"])) >= 0)
+        verb = "beats" if wins else "loses to"
         text = f"{first} {verb} {second} by {abs(sigma):.1f} standard deviations."
     return text[:1].upper() + text[1:]
 
@@ -143,14 +176,12 @@ def _numbers(report: Mapping[str, Any], item: Row) -> str:
 
 def _without_comparison(report: Mapping[str, Any], main: str) -> list[str]:
     """Return a plain statement when there is nothing to compare with."""
-    row = next((one for one in report["rows"] if one["model"] == main), report["rows"][0])
+    ranking = main_metric(report["rows"])
+    mine = [one for one in report["rows"] if one["model"] == main] or report["rows"]
+    row = next((one for one in mine if one["metric"] == ranking), mine[0])
     name, value = the(str(row["model"])), with_error(row["value"], row["error"])
     metric = metric_name(str(row["metric"]))
     return [f"{name[:1].upper() + name[1:]}: {metric} {value}. Nothing to compare it with."]
-
-
-def _is_auc(item: Row, main: str) -> bool:
-    return bool(item["metric"] == "auc" and item["model"] == main)
 
 
 def _finite(value: Any) -> bool:
