@@ -58,7 +58,7 @@ $(DARK): | $(VENV)/.installed
 	$(BIN)/hepkan generate top_dm --events 320000 --seed 2 --workers 2 -o $(DARK)
 
 $(DARK_TEST): | $(VENV)/.installed
-	$(BIN)/hepkan generate top_dm --events 60000 --seed 3 --workers 2 -o $(DARK_TEST)
+	$(BIN)/hepkan generate top_dm --events 40000 --seed 3 --workers 2 -o $(DARK_TEST)
 
 # Chooses the settings of every model on validation events; the winners stand in the cards.
 tune: $(FULL) $(DARK)

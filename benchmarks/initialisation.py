@@ -31,9 +31,9 @@ import torch
 from summary import insert, provenance, table
 
 import hepkan
+from hepkan.executors import watch_parent
 from hepkan.files import write_text
 from hepkan.nn import KAN, KANLayer
-from hepkan.physics.chunks import watch_parent
 from hepkan.studies.members import Data, split
 from hepkan.studies.options import load_card
 from hepkan.studies.run import prepare

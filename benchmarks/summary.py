@@ -41,6 +41,11 @@ def result_table(report: Mapping[str, Any]) -> str:
     return table(head, lines)
 
 
+def main_metric(report: Mapping[str, Any]) -> str:
+    """Return the measure that ranks the models of a run."""
+    return "auc" if any(row["metric"] == "auc" for row in report["rows"]) else "mae"
+
+
 def facts(report: Mapping[str, Any]) -> str:
     """Return one paragraph about the events, seeds and machine behind a run."""
     data, yields = report["data"], report["data"]["yields"]
@@ -49,22 +54,28 @@ def facts(report: Mapping[str, Any]) -> str:
         for one in yields
     ]
     seeds = max(row["seeds"] for row in report["rows"])
+    meanings = (
+        "Rejection is 1 / background efficiency at a signal efficiency; Z is the largest Asimov significance at "
+        f"{report['luminosity_fb']:g}/fb."
+        if main_metric(report) == "auc"
+        else "MAE: mean absolute error over the eight targets in units of their deviations; single targets in GeV."
+    )
     apart = "of another sample " if data.get("test_source") else ""
     return (
         f"{'; '.join(parts)}; copies of one collision count as one effective event. "
         f"{count(data['n_train'])} events train, {count(data['n_validation'])} validate, "
         f"{count(data['n_test'])} {apart}test. Mean over {seeds} seeds; errors add seeds and a bootstrap of test "
-        "events by group. Rejection is 1 / background efficiency at a signal efficiency; Z is the largest Asimov "
-        "significance "
-        f"at {report['luminosity_fb']:g}/fb. {report['environment']['cpu']}, one thread per training, "
+        f"events by group. {meanings} {report['environment']['cpu']}, one thread per training, "
         f"{report['created'][:10]}."
     )
 
 
 def verdicts(report: Mapping[str, Any], main: str, reference: str) -> str:
     """Return who wins, as a list of sentences: one training each, then the mean score of all seeds."""
-    pairs = [item for item in report["comparisons"] if item["metric"] == "auc" and item["model"] == f"{main} ensemble"]
-    lines = [*headline(report, main, reference), *(f"{verdict(one)} AUC {difference(one)}." for one in pairs)]
+    metric = main_metric(report)
+    pairs = [item for item in report["comparisons"] if item["metric"] == metric and item["model"] == f"{main} ensemble"]
+    words = (f"{verdict(one)} {metric.upper()} {difference(one)}." for one in pairs)
+    lines = [*headline(report, main, reference), *words]
     return "\n".join(f"- {line}" for line in lines)
 
 

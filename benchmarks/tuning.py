@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from summary import provenance
 
+from hepkan.executors import watch_parent
 from hepkan.files import write_text
-from hepkan.physics.chunks import watch_parent
 from hepkan.studies.members import Data, split
 from hepkan.studies.options import load_card
 from hepkan.studies.run import prepare
@@ -44,7 +44,7 @@ class Search:
     rows: int | None = None
 
 
-SEARCH = {"multijet": Search(20, 4, (0, 1, 2)), "top_dm": Search(12, 3, (0, 1), 120_000)}
+SEARCH = {"multijet": Search(20, 4, (0, 1, 2)), "top_dm": Search(10, 2, (0, 1), 80_000)}
 _KAN = {
     "grid": [3, 5, 8, 12],
     "learning_rate": [1e-3, 2e-3, 5e-3, 1e-2],

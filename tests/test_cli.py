@@ -59,7 +59,6 @@ def test_env_names_versions_kernels_and_pip_lines() -> None:
         (["generate", "multijet", "--rows", "ttbar", "-o", "x.parquet"], "as in ttbar=1000"),
         (["generate", "multijet", "-o", "x.parquet"], "neither is"),
         (["generate", "top_dm", "--rows", "ttbar=5", "-o", "x.parquet"], "with a mediator"),
-        (["run", "top_dm"], "Only classification can be run"),
         (["generate", "multijet", "--events", "9", "--rows", "ttbar=5", "-o", "x.parquet"], "both are"),
         (["generate", "multijet", "--events", "9", "-o", "x.csv"], ".parquet or .root"),
         (["compare", "nothing"], "nothing"),
@@ -137,4 +136,7 @@ def test_compare_and_scan_show_tables(finished: Path, sample: Path, tmp_path: Pa
     result = invoke("scan", "multijet", *vary)
     assert result.exit_code == 0, result.stderr
     assert "model.hidden" in result.stdout
-    assert (tmp_path / "scan" / "scan.png").is_file()
+    assert (tmp_path / "scan" / "plots" / "scan_hidden.png").is_file()
+    page = (tmp_path / "scan" / "index.html").read_bytes()
+    assert invoke("report", tmp_path / "scan").exit_code == 0
+    assert (tmp_path / "scan" / "index.html").read_bytes() == page

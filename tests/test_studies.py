@@ -1,4 +1,4 @@
-"""Runs and scans on a synthetic sample: the contract of their folders, resuming, honest errors."""
+"""Runs on a synthetic sample: the contract of their folders, resuming, honest errors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from hepkan import executors
 from hepkan.errors import DataError, UsageError
-from hepkan.studies import evidence, pool
+from hepkan.studies import evidence
 from hepkan.studies.card import Card
 from hepkan.studies.compare import compare, run_names
 from hepkan.studies.folders import check_writable, read_report
 from hepkan.studies.members import Step
 from hepkan.studies.options import load_card
 from hepkan.studies.run import Result, run
-from hepkan.studies.scan import parse_grid, scan, slug
 
 ROW = ["task", "model", "metric", "value", "error", "seeds", "parameters", "train_seconds", "settings"]
 SHORT = ["bootstrap=20", "train.epochs=2", "models.bdt.rounds=5"]
@@ -235,7 +235,7 @@ def test_killed_process_is_an_error_with_advice(sample: Path, tmp_path: Path, mo
     def broken(*_: object, **__: object) -> None:
         raise BrokenProcessPool
 
-    monkeypatch.setattr(pool.ProcessPoolExecutor, "submit", broken)
+    monkeypatch.setattr(executors.ProcessPoolExecutor, "submit", broken)
     with pytest.raises(OSError, match="--resume"):
         run(small_card(sample), output=tmp_path / "run", workers=2)
     assert not (tmp_path / "run" / "DONE").exists()
@@ -266,54 +266,6 @@ def test_reading_what_is_no_complete_run(finished: Result, tmp_path: Path) -> No
     (copy / "DONE").unlink()
     with pytest.raises(DataError, match="not complete"):
         read_report(copy)
-
-
-def test_scan_is_idempotent_and_extends(sample: Path, tmp_path: Path) -> None:
-    card, folder = small_card(sample, ("kan",)), tmp_path / "scan"
-    first = scan(card, ["model.hidden=2,[2,2]"], output=folder)
-    assert {"scan.parquet", "report.json", "scan.png", "DONE"} <= {path.name for path in folder.iterdir()}
-    assert all(list(row) == ROW for row in first.report["rows"])
-    assert [trial["values"] for trial in first.report["trials"]] == [{"model.hidden": 2}, {"model.hidden": [2, 2]}]
-    assert {row["metric"] for row in first.report["rows"]} >= {"auc", "validation_loss"}
-    assert [item["model"] for item in first.report["comparisons"]] == ["kan-hidden=2x2"] * 2
-    table = pq.read_table(folder / "scan.parquet")
-    assert len(table) == 4
-    assert {"trial", "model.hidden", "seed", "auc", "validation_loss"} <= set(table.column_names)
-    assert scan(card, ["model.hidden=2,[2,2]"], output=folder).reused
-    with pytest.raises(UsageError, match="--resume"):
-        scan(card, ["model.hidden=2,[2,2],3"], output=folder)
-    steps: list[Step] = []
-    longer = scan(card, ["model.hidden=2,[2,2],3"], output=folder, resume=True, progress=steps.append)
-    assert {step.member for step in steps if step.state == "done"} == {"kan-hidden=3-seed0", "kan-hidden=3-seed1"}
-    assert without_times(longer.report)["rows"][: len(first.report["rows"])] == without_times(first.report)["rows"]
-
-
-@pytest.mark.parametrize(
-    ("vary", "message"),
-    [
-        ([], "Give every setting to vary once"),
-        (["model.grid=3", "model.grid=5"], "Give every setting to vary once"),
-        (["model.grid=3,3"], "must differ"),
-        (["seeds=1,2"], "cannot vary"),
-        (["model.grid"], "key=a,b,c"),
-    ],
-)
-def test_wrong_grid_of_a_scan(vary: list[str], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        parse_grid(vary)
-
-
-def test_unknown_setting_of_a_scan_is_found_before_training(sample: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Did you mean 'model\.grid'"):
-        scan(small_card(sample, ("kan",)), ["model.gird=3,5"], output=tmp_path / "scan")
-    assert not (tmp_path / "scan").exists()
-
-
-def test_names_of_trials() -> None:
-    assert slug({"model.hidden": [30, 30], "model.grid": 5}) == "hidden=30x30,grid=5"
-    assert slug({"model.hidden": []}) == "hidden=none"
-    assert "/" not in slug({"data": "a/b"})
-    assert len(slug({f"model.setting{i}": i for i in range(20)})) == 16
 
 
 def test_errors_join_seeds_and_events() -> None:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 import hepkan
-from hepkan.errors import DataError, MissingExtra, UsageError
+from hepkan.errors import DataError, MissingExtra, UsageError, unknown
 
 app = typer.Typer(
     name="hepkan",
@@ -35,6 +35,9 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a sett
 Sample = Annotated[Path | None, typer.Option("--data", help="A sample file instead of the embedded one.")]
 TestSample = Annotated[Path | None, typer.Option("--test", help="A sample file that is the test part.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="Work on a Dask cluster, as in tcp://HOST:8786; see docs/cluster.md.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")]
 Study = Annotated[str, typer.Argument(metavar="TASK|CARD.yaml", help="A built-in task or a card.")]
 
@@ -77,22 +80,63 @@ def _options(
 def generate(
     task: Annotated[str, typer.Argument(help="The task whose processes are generated.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .root file.")],
-    events: Annotated[int | None, typer.Option("--events", min=1, help="Selected events in the file.")] = None,
+    events: Annotated[
+        int | None, typer.Option("--events", min=1, help="Selected events in the file; with --lhe hard events to use.")
+    ] = None,
     rows: Annotated[list[str] | None, typer.Option("--rows", help="Instead of --events: PROCESS=N, repeated.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")] = 1,
     workers: Workers = None,
+    scheduler: Scheduler = None,
+    lhe: Annotated[
+        list[str] | None, typer.Option("--lhe", help="Your own hard events: LHE files of one process, .gz or not.")
+    ] = None,
+    process: Annotated[str, typer.Option("--process", help="With --lhe: name of the process [the file's].")] = "",
+    label: Annotated[int, typer.Option("--label", min=0, max=1, help="With --lhe: 1 prompt, 0 multijet.")] = 1,
+    cross_section: Annotated[
+        float | None, typer.Option("--cross-section", help="With --lhe: pb, instead of the files' own.")
+    ] = None,
+    mediator_id: Annotated[
+        list[str] | None, typer.Option("--mediator-id", help="With --lhe: PDG numbers of mediator and dark matter.")
+    ] = None,
+    parton_level: Annotated[
+        bool, typer.Option("--parton-level", help="With --lhe: no shower, partons play the reconstructed objects.")
+    ] = False,
+    smear: Annotated[bool, typer.Option("--smear", help="With --parton-level: through the detector.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Generate collision events; a stopped generation continues by itself."""
+    """Generate collision events, or shower your own; a stopped generation continues by itself."""
     from hepkan import terminal
-    from hepkan.physics.generate import generate as make
-    from hepkan.physics.generate import row_counts
+    from hepkan.physics import generate as physics
+    from hepkan.physics.user_lhe import UserEvents
     from hepkan.studies.environment import cores
 
-    counts = row_counts(task, events, _counts(rows))
+    files, ids = _split(lhe), _split(mediator_id)
+    if not files and (process or parton_level or smear or ids or label != 1 or cross_section is not None):
+        raise UsageError("These options go with your own events (--lhe FILE), however none are given.")
+    if files and rows:
+        raise UsageError("All hard events of --lhe are used, however --rows are given; leave them out.")
+    if not all(number.isdecimal() for number in ids):
+        raise UsageError(f"--mediator-id must be PDG numbers without sign, as in 54,52, however: {', '.join(ids)}.")
+    counts = {} if files else physics.row_counts(task, events, _counts(rows))
     check_writable(output.parent)
     with terminal.generation(err(), task) as progress:
-        path = make(task, rows=counts, seed=seed, output=output, workers=workers or cores(), progress=progress)
+        where = {"workers": workers or cores(), "scheduler": scheduler}
+        common = {"seed": seed, "output": output, "progress": progress, **where}
+        if files:
+            user = UserEvents(
+                task=task,
+                files=tuple(map(Path, files)),
+                process=process,
+                label=label,
+                parton_level=parton_level,
+                smear=smear,
+                mediator_ids=tuple(map(int, ids)),
+                cross_section_pb=cross_section,
+                events=events,
+            )
+            path = physics.generate_lhe(user, **common)  # type: ignore[arg-type]
+        else:
+            path = physics.generate(task, rows=counts, **common)  # type: ignore[arg-type]
     out().print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB).", highlight=False)
 
 
@@ -146,36 +190,54 @@ def run(
 @guarded
 def scan(
     task: Study,
-    vary: Annotated[list[str], typer.Option("--vary", help="Values to try, as in model.hidden=5,10,[30,30].")],
+    vary: Annotated[
+        list[str],
+        typer.Option("--vary", help="Values to try, as in model.hidden=5,10,[30,30]; for tpe also model.grid=3..50."),
+    ],
     model: Annotated[str, typer.Option("--model", help="The model to vary.")] = "kan",
+    method: Annotated[str, typer.Option("--method", help="grid: all combinations; tpe: a search by Optuna.")] = "grid",
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Trials of a search.")] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Trials of a search decided together.")] = 4,
     quick: Quick = False,
     seeds: Seeds = None,
     settings: Settings = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Scan folder [scans/TASK].")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Scan folder [scans/TASK-SETTINGS].")] = None,
     resume: Resume = False,
     data: Sample = None,
     test: TestSample = None,
     workers: Workers = None,
+    scheduler: Scheduler = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train one model over a grid of settings and plot how it depends on them."""
+    """Train one model with many settings and show how it depends on them.
+
+    A range, for --method tpe, is searched in the logarithm when its ends differ by a factor of ten or more; :linear or
+    :log behind it overrules that.
+    """
     from hepkan import terminal
+    from hepkan.report.scan_words import headline as scan_headline
     from hepkan.studies.environment import cores
     from hepkan.studies.options import load_card
     from hepkan.studies.scan import scan as execute
 
     chosen = {"overrides": settings or (), "quick": quick, "seeds": seeds, "data": data, "test": test}
     card = load_card(task, models=[model], **chosen)  # type: ignore[arg-type]
-    folder = output or Path("scans") / card.name
-    with terminal.training(err()) as progress:
+    keys = [text.partition("=")[0].strip().rsplit(".", 1)[-1] for text in vary]
+    name = "-".join([card.name, *keys, *(["search"] if method == "tpe" else []), *(["quick"] if quick else [])])
+    folder = output or Path("scans") / name
+    with terminal.scanning(err()) as watch:
         result = execute(
             card,
             vary,
             output=folder,
+            method=method,  # type: ignore[arg-type]
+            trials=trials,
+            batch=batch,
             resume=resume,
             workers=workers or cores(),
-            progress=progress,
+            scheduler=scheduler,
+            watch=watch,
             command=_command(),
         )
     if as_json:
@@ -184,7 +246,61 @@ def scan(
     if result.reused:
         err().print(f"{folder} already holds this very scan; nothing was trained.", highlight=False, soft_wrap=True)
     out().print(terminal.scan_table(result.report))
-    out().print(f"Figure: {folder / 'scan.png'}", highlight=False, soft_wrap=True)
+    for line in scan_headline(result.report):
+        out().print(line[:1].upper() + line[1:], highlight=False)
+    out().print(f"Page: {folder / 'index.html'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@guarded
+def card(
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="A file of events, or file.root:tree.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A new .yaml file [standard output].")] = None,
+    tree: Annotated[str | None, typer.Option("--tree", help="Tree (ROOT) or group (HDF5).")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="parquet, root, hdf5 or csv [by suffix].")] = None,
+    header: Annotated[bool, typer.Option("--header/--no-header", help="CSV: whether the first line has names.")] = True,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of cards, for editors.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a starter card from the columns of a file."""
+    from hepkan.studies import starter_card as starter
+
+    if schema:
+        _print_json(starter.schema())
+        return
+    if file is None:
+        raise UsageError("A starter card needs a file of events: hepkan card FILE.")
+    if format not in (None, *starter.FORMATS):
+        raise unknown("format", str(format), starter.FORMATS)
+    text = starter.starter_card(file, tree, format, header)  # type: ignore[arg-type]
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    starter.write_starter_card(text, output)
+    out().print(f"Wrote {output}; check its guesses, then: hepkan run {output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@guarded
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files of events, or file.root:tree.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .root, .parquet, .h5 or .csv file.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score events, each by the model that never saw it, and write a friend tree or table in their order."""
+    from hepkan import terminal
+    from hepkan.studies.predict import predict as score
+
+    with terminal.scoring(err()) as progress:
+        counters = score(run, files, output, progress=progress)
+    if as_json:
+        _print_json(vars(counters))
+        return
+    for line in terminal.scored_lines(counters):
+        out().print(line, highlight=False, soft_wrap=True)
+    out().print(f"Wrote {output}.", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -211,13 +327,71 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     debug: Debug = False,
 ) -> None:
-    """Write the self-contained HTML page of runs again."""
+    """Write the self-contained HTML page of runs and scans again."""
     from hepkan.report.html import write_page
+    from hepkan.report.scan_page import write_scan_page
     from hepkan.studies.compare import read_report
 
     for folder in runs:
-        read_report(folder)
-        out().print(f"Page: {write_page(folder)}", highlight=False, soft_wrap=True)
+        write = write_scan_page if "trials" in read_report(folder) else write_page
+        out().print(f"Page: {write(folder)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@guarded
+def prune(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a KAN.")],
+    inputs: Annotated[int | None, typer.Option("--inputs", min=1, help="At most so many features.")] = None,
+    nodes: Annotated[int | None, typer.Option("--nodes", min=1, help="At most so many hidden nodes.")] = None,
+    edges: Annotated[int | None, typer.Option("--edges", min=1, help="At most so many edges.")] = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", min=0.0, help="The validation loss may grow by this much.")
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=0, help="Training after each stage.")] = 2,
+    candidates: Annotated[int, typer.Option("--candidates", min=1, help="Parts tried one by one at each step.")] = 1,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write [RUN/pruned].")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Prune the KAN of a run: chosen on validation events, judged on test events. Without a size, at the knee."""
+    from hepkan.studies.interpret_run import prune_run, summary_lines
+
+    def show(stage: Any) -> None:
+        text = f"{stage.inputs} inputs, {stage.nodes} nodes, {stage.edges} edges: loss {stage.increase:+.4f}"
+        err().print(text, highlight=False)
+
+    wanted: dict[str, Any] = {"inputs": inputs, "nodes": nodes, "edges": edges, "tolerance": tolerance}
+    done = prune_run(run, **wanted, epochs=epochs, candidates=candidates, output=output, progress=show)
+    if as_json:
+        _print_json(done.report)
+        return
+    for line in summary_lines(done.report):
+        out().print(line, highlight=False)
+    out().print(f"Diagram: {done.folder / 'diagram.svg'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@guarded
+def symbolic(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a KAN, pruned if possible.")],
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0.0, help="Part of the network's gain that the formula may lose.")
+    ] = 0.01,
+    events: Annotated[int, typer.Option("--events", min=100, help="Training events used.")] = 4000,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write [RUN/symbolic].")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Turn the KAN of a run into a formula: fitted to training events, judged on test events."""
+    from hepkan.studies.symbolic_run import summary_lines, symbolic_run
+
+    done = symbolic_run(run, tolerance=tolerance, events=events, output=output)
+    if as_json:
+        _print_json(done.report)
+        return
+    for line in summary_lines(done.report):
+        out().print(line, highlight=False, markup=False, soft_wrap=True)
+    out().print(f"Front: {done.folder / 'front.svg'}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from hepkan.physics.recipes import get_recipe
 from hepkan.physics.selection import Selected
 from hepkan.physics.showers import Batch, prompt_batches, single_top_batches
 from hepkan.physics.top_phi_showers import pseudoscalar_batches, scalar_batches
+from hepkan.physics.ttbar_phi import ttbar_phi_batches
 
 GENERATORS: dict[str, Callable[[ProcessCard, Slice, int], Iterator[Batch]]] = {
     "single_top": single_top_batches,
@@ -29,6 +29,7 @@ GENERATORS: dict[str, Callable[[ProcessCard, Slice, int], Iterator[Batch]]] = {
     "jets": jet_batches,
     "top_scalar": scalar_batches,
     "top_pseudoscalar": pseudoscalar_batches,
+    "ttbar_phi": ttbar_phi_batches,
 }
 
 # Rows whose probability of exactly one tag is above the first number are all kept, of the others at least the second.
@@ -110,7 +111,7 @@ def run(chunk: Chunk, folder: Path) -> float:
         for batch in GENERATORS[card.generator](card, piece, pythia_seed):
             selected = recipe.select(simulate(batch.particles, rng), recipe.selection, card.region, rng)
             attempts, sigma_pb = attempts + batch.attempts, batch.sigma_pb
-            part = thin(_columns(batch, selected), selected.weight, rng)
+            part = thin(columns_of(batch, selected), selected.weight, rng)
             parts.append(part)
             rows += len(part["weight"])
             if rows >= chunk.rows:
@@ -140,7 +141,7 @@ def thin(columns: dict[str, np.ndarray], tag_weight: np.ndarray, rng: np.random.
     return thinned
 
 
-def _columns(batch: Batch, selected: Selected) -> dict[str, np.ndarray]:
+def columns_of(batch: Batch, selected: Selected) -> dict[str, np.ndarray]:
     """Return objects, weight per hard event, parent and truth of the selected rows."""
     truth = {name: values[selected.index].astype(np.float32) for name, values in batch.truth.items()}
     return {
@@ -163,15 +164,3 @@ def silent_stdout() -> Iterator[None]:
         os.dup2(saved, 1)
         os.close(saved)
         os.close(nowhere)
-
-
-def watch_parent() -> None:
-    """End this worker when the process that started it is gone, so that a kill leaves no orphans."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

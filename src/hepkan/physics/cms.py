@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepkan.data.reading import readable
 from hepkan.errors import DataError
-from hepkan.physics.reading import readable
+from hepkan.physics.collections import select_objects
 from hepkan.physics.selection import Selection
 
 Columns = dict[str, NDArray[Any]]
@@ -22,10 +23,12 @@ BTAG_MIN = 1.74
 """Working point of `Jet_btag`, a discriminator of secondary vertices; -1 where a jet has none."""
 
 _MOMENTUM = ("Px", "Py", "Pz", "E")
-_BRANCHES = [
+BRANCHES = (
     *(f"{kind}_{name}" for kind in ("Jet", "Muon", "Electron") for name in _MOMENTUM),
-    *("Jet_btag", "Jet_ID", "Muon_Charge", "Muon_Iso", "Electron_Iso", "MET_px", "MET_py", "EventWeight"),
-]
+    *("Jet_btag", "Jet_ID", "Muon_Charge", "Muon_Iso", "Electron_Charge", "Electron_Iso"),
+    *("MET_px", "MET_py", "EventWeight"),
+)
+"""Branches of the tutorial that the selection reads."""
 
 
 def read_cms_single_top(
@@ -46,27 +49,30 @@ def read_cms_single_top(
     Raises:
         DataError: the file is missing, damaged or another one.
     """
-    import awkward as ak
     import uproot
 
-    cuts = selection if selection is not None else Selection()
     source = Path(path)
     with readable(source, "CMS tutorial ROOT"), uproot.open(source) as file:
-        events = file["events"].arrays(_BRANCHES)
-    muons, electrons, jets = (_objects(events, kind) for kind in ("Muon", "Electron", "Jet"))
-    tight, vetoed = _leptons(muons, electrons, cuts)
-    entry = np.flatnonzero(np.asarray((ak.sum(tight, axis=1) == 1) & ~vetoed))
-    lepton = muons[tight][entry][:, 0]
-    jets = _jets(jets[entry], lepton, cuts)
-    tag = (jets.btag > btag_min) & (abs(jets.eta) < cuts.tag_eta_max)
-    keep = np.asarray((ak.num(jets) >= cuts.n_jets_min) & (ak.sum(tag, axis=1) == 1))
-    if not keep.any():
+        events = file["events"].arrays(list(BRANCHES))
+    columns = select_cms_single_top(events, selection, btag_min)
+    if not len(columns["id"]):
         raise DataError(f"Selected events are needed, however none in {source} passes the selection.")
-    entry, lepton, jets, tag = entry[keep], lepton[keep], jets[keep], tag[keep]
-    untagged = jets[~tag]
-    light = untagged[ak.argmax(abs(untagged.eta), axis=1, keepdims=True)][:, 0]
-    columns = _columns(lepton, jets[tag][:, 0], light, events[entry])
-    return {**columns, "n_jets": np.asarray(ak.num(jets), dtype=np.int32), "id": entry.astype(np.int64)}
+    return columns
+
+
+def select_cms_single_top(events: Any, selection: Selection | None = None, btag_min: float = BTAG_MIN) -> Columns:
+    """Return the same of n events in memory, records with the fields `BRANCHES`; possibly of none."""
+    import awkward as ak
+
+    cuts = selection if selection is not None else Selection()
+    muons, electrons, jets = (_objects(events, kind) for kind in ("Muon", "Electron", "Jet"))
+    muons, electrons = _with_flags(muons, electrons, cuts)
+    jets = ak.with_field(jets, jets.btag > btag_min, "tag")
+    px, py = (np.asarray(events[name], dtype=np.float64) for name in ("MET_px", "MET_py"))
+    leptons = ak.concatenate([muons, electrons], axis=1)
+    columns = select_objects(leptons, jets, (np.hypot(px, py), np.arctan2(py, px)), cuts)
+    weight = np.asarray(events["EventWeight"], dtype=np.float64)
+    return {**columns, "weight": weight[columns["id"]]}
 
 
 def _objects(events: Any, kind: str) -> Any:
@@ -82,43 +88,24 @@ def _objects(events: Any, kind: str) -> Any:
         fields |= {"btag": events.Jet_btag, "good": events.Jet_ID}
     else:
         fields["iso"] = ak.values_astype(events[f"{kind}_Iso"], np.float64) / pt
-    if kind == "Muon":
-        fields["charge"] = events.Muon_Charge
+        fields["charge"] = events[f"{kind}_Charge"]
     return ak.zip(fields)
 
 
-def _leptons(muons: Any, electrons: Any, cuts: Selection) -> tuple[Any, Any]:
-    """Mask of the tight muons (jagged), and of events with a loose lepton more."""
+def _with_flags(muons: Any, electrons: Any, cuts: Selection) -> tuple[Any, Any]:
+    """Leptons with flavour and the flags `tight` (muons only) and `veto`."""
     import awkward as ak
 
     tight = (muons.pt > cuts.muon_pt_min) & (abs(muons.eta) < cuts.muon_eta_max) & (muons.iso < cuts.iso_max)
     loose = (muons.pt > cuts.veto_pt_min) & (abs(muons.eta) < cuts.veto_muon_eta_max)
-    loose = loose & (muons.iso < cuts.veto_iso_max) & ~tight
     soft = (electrons.pt > cuts.veto_pt_min) & (abs(electrons.eta) < cuts.veto_electron_eta_max)
-    soft = soft & (electrons.iso < cuts.veto_iso_max)
-    return tight, ak.any(loose, axis=1) | ak.any(soft, axis=1)
-
-
-def _jets(jets: Any, lepton: Any, cuts: Selection) -> Any:
-    """Selected jets (jagged) of events with one lepton."""
-    dphi = abs((jets.phi - lepton.phi + np.pi) % (2 * np.pi) - np.pi)
-    away = np.hypot(jets.eta - lepton.eta, dphi) > cuts.jet_lepton_dr_min
-    return jets[jets.good & (jets.pt > cuts.jet_pt_min) & (abs(jets.eta) < cuts.jet_eta_max) & away]
-
-
-def _columns(lepton: Any, b: Any, light: Any, events: Any) -> Columns:
-    """Flat columns of the selected events."""
-    fields = {"lep": ("pt", "eta", "phi", "charge", "iso")}
-    columns = {
-        f"{kind}_{name}": np.asarray(one[name], dtype=np.float64)
-        for kind, one in {"lep": lepton, "bjet": b, "ljet": light}.items()
-        for name in fields.get(kind, ("pt", "eta", "phi", "mass"))
-    }
-    met_px, met_py = (np.asarray(events[name], dtype=np.float64) for name in ("MET_px", "MET_py"))
-    return {
-        **columns,
-        "met_pt": np.hypot(met_px, met_py),
-        "met_phi": np.arctan2(met_py, met_px),
-        "lep_flavour": np.full(len(met_px), 13, dtype=np.int32),
-        "weight": np.asarray(events["EventWeight"], dtype=np.float64),
-    }
+    flags = (
+        (muons, 13, tight, loose & (muons.iso < cuts.veto_iso_max)),
+        (electrons, 11, electrons.pt < 0, soft & (electrons.iso < cuts.veto_iso_max)),
+    )
+    full = []
+    for one, flavour, chosen, vetoing in flags:
+        fields = {name: one[name] for name in ("pt", "eta", "phi", "iso", "charge")}
+        extra = {"flavour": ak.full_like(one.pt, flavour), "tight": chosen, "veto": vetoing}
+        full.append(ak.zip({**fields, **extra}))
+    return full[0], full[1]

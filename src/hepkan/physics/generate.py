@@ -11,10 +11,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,14 @@ import numpy as np
 
 import hepkan
 from hepkan.errors import DataError, UsageError
-from hepkan.physics import chunks
+from hepkan.executors import Dask, Processes, Report, await_seen
+from hepkan.physics import chunks, user_lhe, user_showers
 from hepkan.physics.chunks import Chunk
 from hepkan.physics.detector import DetectorParameters
 from hepkan.physics.io import read_sample, write_sample
-from hepkan.physics.processes import ProcessCard, get_process
+from hepkan.physics.processes import ProcessCard, ScaledSlice, get_process
 from hepkan.physics.recipes import RECIPES, get_recipe
+from hepkan.physics.user_lhe import UserEvents
 
 PROCESSES: dict[str, tuple[str, ...]] = {task: recipe.processes for task, recipe in RECIPES.items()}
 """For each task the processes of its sample. Every class receives the same number of rows, `share` divides a class."""
@@ -58,6 +58,7 @@ def generate(
     seed: int,
     output: str | Path,
     workers: int = 1,
+    scheduler: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Path:
     """Generate a sample of selected rows and write it as Parquet (`.parquet`) or ROOT (`.root`).
@@ -69,28 +70,76 @@ def generate(
         seed: any non-negative integer; every chunk derives its own.
         output: the file; chunks are kept in `<output>.chunks` until it is complete.
         workers: processes to use; does not change the result.
+        scheduler: address of a Dask scheduler whose workers are used instead; does not change the result either.
         progress: called after every chunk.
 
     Raises:
         UsageError: unknown task or process, or a number out of range.
-        MissingExtra: pythia8mc or fastjet is not installed.
+        MissingExtra: pythia8mc or fastjet is not installed, or dask.distributed is needed and not installed.
         DataError: Pythia refuses a card.
         OSError: the output cannot be written.
     """
     counts = row_counts(task, events, rows)
+    path = _checked(output, seed, workers)
+    plan = chunks.plan(counts, seed, task)
+    recipe = recipe_of(task, counts, seed)
+    folder = path.with_name(path.name + ".chunks") / recipe["recipe_hash"][:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    _run(plan, folder, workers, progress, scheduler=scheduler)
+    columns, processes = merge(plan, folder, task)
+    write_sample(path, columns, {**recipe, "processes": processes})
+    shutil.rmtree(folder.parent)
+    return path
+
+
+def generate_lhe(
+    user: UserEvents,
+    *,
+    seed: int,
+    output: str | Path,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Make a sample of the user's own hard events; `seed`, `output` and all that follows as in `generate`.
+
+    Every hard event is used once, and every selected one is a row. The metadata's `lhe` say what the files hold.
+
+    Raises:
+        UsageError: a number out of range.
+        MissingExtra: pylhe, pythia8mc or fastjet is not installed.
+        DataError: a file is damaged, or its events do not suit the task (see `user_lhe.prepare`), or none is selected.
+        OSError: the output cannot be written.
+    """
+    path = _checked(output, seed, workers)
+    recipe = user.recipe(seed)
+    folder = path.with_name(path.name + ".chunks") / recipe["recipe_hash"][:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        plan = user_showers.plan_user(user, user_lhe.prepare(user, folder), seed)
+    except DataError:  # nothing to resume
+        shutil.rmtree(folder)
+        raise
+    _run(plan, folder, workers, progress, user_showers.run_user, scheduler)
+    columns, processes = merge(plan, folder, user.task, lambda name: user.card)
+    if not len(columns["weight"]):
+        raise DataError(
+            f"Some events must pass the selection, however none of {sum(chunk.rows for chunk in plan)} of {user.name} "
+            f"does in the region {user.card.region!r}; give more events, or another --label or task."
+        )
+    recipe["lhe"]["content"] = user_lhe.file_summaries(folder)
+    write_sample(path, columns, {**recipe, "processes": processes})
+    shutil.rmtree(folder.parent)
+    return path
+
+
+def _checked(output: str | Path, seed: int, workers: int) -> Path:
+    """The path of the output, once what all generations ask for is in range."""
     if seed < 0 or workers < 1:
         raise UsageError(f"seed must be >= 0 and workers >= 1, however: seed={seed}, workers={workers}.")
     path = Path(output)
     if path.suffix not in (".parquet", ".root"):
         raise UsageError(f"The output must end in .parquet or .root, however it is {path.name!r}.")
-    plan = chunks.plan(counts, seed, task)
-    recipe = recipe_of(task, counts, seed)
-    folder = path.with_name(path.name + ".chunks") / recipe["recipe_hash"][:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    _run(plan, folder, workers, progress)
-    columns, processes = merge(plan, folder, task)
-    write_sample(path, columns, {**recipe, "processes": processes})
-    shutil.rmtree(folder.parent)
     return path
 
 
@@ -139,33 +188,40 @@ def recipe_of(task: str, counts: Mapping[str, int], seed: int) -> dict[str, Any]
 
 
 def _run(
-    plan: list[Chunk], folder: Path, workers: int, progress: Callable[[Progress], None] | None
+    plan: Sequence[Chunk],
+    folder: Path,
+    workers: int,
+    progress: Callable[[Progress], None] | None,
+    make: Callable[[Any, Path], float] = chunks.run,
+    scheduler: str | None = None,
 ) -> None:
-    """Make the chunks that are missing in `folder`."""
+    """Make the chunks that are missing in `folder`, each by `make(chunk, folder)`, which returns its seconds."""
     todo = [chunk for chunk in plan if not chunk.path(folder).exists()]
     start = time.monotonic()
     costs: dict[str, tuple[float, int]] = {}
     done_rows = 0
     if not todo:
         return
-    pool = ProcessPoolExecutor(min(workers, len(todo)), get_context("spawn"), initializer=chunks.watch_parent)
-    try:
-        futures: dict[Future[float], Chunk] = {pool.submit(chunks.run, chunk, folder): chunk for chunk in todo}
-        pending: set[Future[float]] = set(futures)
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                chunk = futures[future]
-                seconds, chunk_rows = costs.get(chunk.stratum, (0.0, 0))
-                costs[chunk.stratum] = (seconds + future.result(), chunk_rows + chunk.rows)
-                done_rows += chunk.rows
+    pending = dict(enumerate(todo))
+    tasks = [(make, chunk, folder.absolute()) for chunk in todo]
+    with Processes(workers) if scheduler is None else Dask(scheduler) as executor:
+        for place, spent in executor.run(_make, tasks):
+            chunk = pending.pop(place)
+            await_seen(chunk.path(folder).exists, chunk.path(folder))
+            seconds, chunk_rows = costs.get(chunk.stratum, (0.0, 0))
+            costs[chunk.stratum] = (seconds + spent, chunk_rows + chunk.rows)
+            done_rows += chunk.rows
             if progress is not None:
-                left = _seconds_left([futures[future] for future in pending], costs, workers)
+                left = _seconds_left(list(pending.values()), costs, executor.workers)
                 ready = len(plan) - len(pending)
                 total = sum(chunk.rows for chunk in todo)
                 progress(Progress(done_rows, total, ready, len(plan), time.monotonic() - start, left))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _make(task: tuple[Callable[[Any, Path], float], Any, Path], report: Report) -> float:
+    """Make one chunk wherever this runs."""
+    make, chunk, folder = task
+    return make(chunk, folder)
 
 
 def _seconds_left(pending: list[Chunk], costs: dict[str, tuple[float, int]], workers: int) -> float | None:
@@ -179,7 +235,12 @@ def _seconds_left(pending: list[Chunk], costs: dict[str, tuple[float, int]], wor
     return sum(chunk.rows * per_row.get(chunk.stratum, mean) for chunk in pending) / workers
 
 
-def merge(plan: list[Chunk], folder: Path, task: str = "multijet") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def merge(
+    plan: Sequence[Chunk],
+    folder: Path,
+    task: str = "multijet",
+    card_of: Callable[[str], ProcessCard] = get_process,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Join the chunks in the order of the plan, give every row its weight in pb and compute the observables.
 
     All chunks of a stratum share one estimate of its cross-section per hard event,
@@ -191,11 +252,11 @@ def merge(plan: list[Chunk], folder: Path, task: str = "multijet") -> tuple[dict
     for stratum in strata:
         members = [chunk for chunk in plan if chunk.stratum == stratum]
         samples = [read_sample(chunk.path(folder)) for chunk in members]
-        card = get_process(members[0].process)
+        card = card_of(members[0].process)
         attempts = np.array([sample.metadata["attempts"] for sample in samples], dtype=np.float64)
         sigmas = np.array([sample.metadata["sigma_pb"] for sample in samples])
         generator_pb = float(np.average(sigmas, weights=attempts))
-        total_pb = normalisation(card, generator_pb)
+        total_pb = normalisation(card, generator_pb, members[0].slice)
         names = list(samples[0].columns)
         columns = {name: np.concatenate([sample.columns[name] for sample in samples]) for name in names}
         columns["weight"] = columns["weight"] * (total_pb / attempts.sum())
@@ -219,9 +280,10 @@ def merge(plan: list[Chunk], folder: Path, task: str = "multijet") -> tuple[dict
     return {**observables, **{name: joined[name] for name in joined if name not in observables}}, summary
 
 
-def normalisation(card: ProcessCard, generator_pb: float) -> float:
-    """Return the cross-section in pb that the attempted events of a process stand for."""
+def normalisation(card: ProcessCard, generator_pb: float, slice_name: str = "") -> float:
+    """Return the cross-section in pb that the attempted events of a process, or of one of its slices, stand for."""
     section = card.cross_section
     if section.value_pb is not None:
         return section.value_pb * section.branching
-    return generator_pb * section.k_factor
+    own = [piece.k_factor for piece in card.slices if isinstance(piece, ScaledSlice) and piece.name == slice_name]
+    return generator_pb * section.k_factor * (own[0] if own else 1.0)

@@ -24,7 +24,7 @@ from hepkan.files import atomic_file
 from hepkan.physics.cms import read_cms_single_top
 from hepkan.physics.lhe import HardEvents, read_lhe
 from hepkan.physics.observables import OBSERVABLES, Observable
-from hepkan.physics.reading import readable
+from hepkan.data.reading import readable
 
 __all__ = [
     "HardEvents",

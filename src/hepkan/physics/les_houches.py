@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from hepkan.errors import require
+from hepkan.physics.lhe import HardEvents, LheInit
 from hepkan.physics.single_top_events import SingleTopEvents
 from hepkan.physics.top_decay import rescale_pair
 from hepkan.physics.top_phi_events import TopPhiEvents
@@ -16,6 +19,7 @@ MASS_BOTTOM = 4.8
 MASS_LEPTON = {11: 0.000511, 13: 0.10566, 15: 1.77682}
 PROCESS = 9001
 _NO_SPIN = 9.0
+_UNWEIGHTED, _WEIGHTED = 3, 4  # strategies of the Les Houches accord
 
 
 def pythia_settings() -> list[str]:
@@ -62,7 +66,33 @@ def lhaup(events: SingleTopEvents, ecm: float = 13000.0) -> Any:
     Raises:
         MissingExtra: pythia8mc is not installed.
     """
-    return _provider()(events, ecm)
+    beam = 0.5 * ecm
+    init = LheInit((2212, 2212), (beam, beam), _UNWEIGHTED, events.sigma_pb, events.sigma_error_pb)
+    rows = (_Row(1.0, scale, 0.118, particles, pdf) for scale, particles, pdf in _rows(events))
+    return _provider()(init, rows)
+
+
+def numbered(events: HardEvents, init: LheInit) -> Any:
+    """Return a `pythia8mc.LHAup` that serves the hard events of a file in order, as they are.
+
+    Each has its number, counted from 1, in place of a weight: `info.weights` of `Pythia.nextBatch` says which events
+    Pythia has delivered, and which it has not. Keep a reference to the source while Pythia lives.
+
+    Raises:
+        MissingExtra: pythia8mc is not installed.
+    """
+    return _provider()(LheInit(init.beams, init.energies, _WEIGHTED, 1.0, 0.0), _numbered_rows(events))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Arguments of `setProcess` and `addParticle` for one event, and of `setPdf` where they are known."""
+
+    weight: float
+    scale: float
+    alpha_s: float
+    particles: list[tuple[Any, ...]]
+    pdf: tuple[Any, ...] | None
 
 
 @cache
@@ -70,33 +100,43 @@ def _provider() -> type:
     pythia8mc = require("pythia8mc", "generate", "Showering the events")
 
     class MemoryEvents(pythia8mc.LHAup):  # type: ignore[misc, name-defined]
-        """Strategy 3: unweighted events, the cross-section comes with the process."""
+        """Serves rows in order under one process number; the cross-section comes with the process."""
 
-        def __init__(self, events: SingleTopEvents, ecm: float) -> None:
-            super().__init__(3)
-            self.ecm = ecm
-            self.sigma = (events.sigma_pb, events.sigma_error_pb)
-            self.rows = _rows(events)
+        def __init__(self, init: LheInit, rows: Iterator[_Row]) -> None:
+            super().__init__(init.strategy)
+            self.init = init
+            self.rows = rows
 
         def setInit(self) -> bool:
-            self.setBeamA(2212, 0.5 * self.ecm)
-            self.setBeamB(2212, 0.5 * self.ecm)
-            self.setStrategy(3)
-            self.addProcess(PROCESS, self.sigma[0], self.sigma[1], 1.0)
+            self.setBeamA(self.init.beams[0], self.init.energies[0])
+            self.setBeamB(self.init.beams[1], self.init.energies[1])
+            self.setStrategy(self.init.strategy)
+            self.addProcess(PROCESS, self.init.sigma_pb, self.init.error_pb, 1.0)
             return True
 
         def setEvent(self, process: int = 0) -> bool:
             row = next(self.rows, None)
             if row is None:
                 return False
-            scale, particles, pdf = row
-            self.setProcess(PROCESS, 1.0, scale, 1.0 / 128.0, 0.118)
-            for particle in particles:
+            self.setProcess(PROCESS, row.weight, row.scale, 1.0 / 128.0, row.alpha_s)
+            for particle in row.particles:
                 self.addParticle(*particle)
-            self.setPdf(*pdf, scale, 0.0, 0.0, False)
+            if row.pdf is not None:
+                self.setPdf(*row.pdf, row.scale, 0.0, 0.0, False)
             return True
 
     return MemoryEvents
+
+
+def _numbered_rows(events: HardEvents) -> Iterator[_Row]:
+    """Yield the rows of the events of a file; lifetimes are left out."""
+    columns = [events.pid, events.status, *events.parents.T, *events.colours.T]
+    whole = np.stack(columns, axis=1).tolist()
+    floats = np.concatenate([events.p4, events.mass[:, None]], axis=1).tolist()
+    particles = [(*w, *f, 0.0, s) for w, f, s in zip(whole, floats, events.spin.tolist(), strict=True)]
+    scales, alpha_s = events.scale.tolist(), events.alpha_s.tolist()
+    for i, (first, last) in enumerate(zip(events.offsets[:-1], events.offsets[1:], strict=True)):
+        yield _Row(i + 1.0, scales[i], alpha_s[i], particles[first:last], None)
 
 
 def _rows(events: SingleTopEvents) -> Any:

@@ -25,7 +25,7 @@ TARGETS = ("nu_px", "nu_py", "nu_pz", "nu_e", "phi_px", "phi_py", "phi_pz", "phi
 TRUTH_COLUMNS = tuple(f"true_{name}_{axis}" for name in ("neutrino", "mediator") for axis in ("px", "py", "pz", "e"))
 """The same in the laboratory, as sample files hold them."""
 
-DARK_GENERATORS = ("top_scalar", "top_pseudoscalar")
+DARK_GENERATORS = ("top_scalar", "top_pseudoscalar", "ttbar_phi")
 """Generators whose events have these truth columns."""
 
 _JET = ("pt", "eta", "phi", "mass")

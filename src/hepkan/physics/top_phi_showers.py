@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from hepkan.errors import DataError, UsageError
+from hepkan.errors import UsageError
+from hepkan.physics.invisible import invisible_truth
 from hepkan.physics.les_houches import lhaup, pythia_settings
-from hepkan.physics.particles import event_index, offsets_from_counts
 from hepkan.physics.processes import ProcessCard, Slice
-from hepkan.physics.showers import EVENTS_PER_BATCH, NEUTRINOS, Batch, start, stream
+from hepkan.physics.showers import EVENTS_PER_BATCH, Batch, start, stream
 from hepkan.physics.top_phi import TopPhi
 from hepkan.physics.top_phi_amplitude import TopPhiParameters
 from hepkan.physics.top_phi_events import MEDIATOR, TopPhiEvents
@@ -82,17 +82,17 @@ def take(events: TopPhiEvents, rows: np.ndarray) -> TopPhiEvents:
     return replace(events, **chosen)
 
 
-def mediator_mass(settings: tuple[str, ...]) -> float:
+def mediator_mass(settings: tuple[str, ...], setting: str = MASS_SETTING) -> float:
     """Return the mediator's mass (GeV) that Pythia settings give, the last one if there are several.
 
     Raises:
         UsageError: there is none.
     """
-    masses = [line.split("=")[1] for line in settings if line.split("=")[0].strip() == MASS_SETTING]
+    masses = [line.split("=")[1] for line in settings if line.split("=")[0].strip() == setting]
     if not masses:
         raise UsageError(
             f"A slice of top + mediator needs the mass of the mediator, however its settings are {list(settings)}; "
-            f"add '{MASS_SETTING} = 125.'."
+            f"add '{setting} = 125.'."
         )
     return float(masses[-1])
 
@@ -100,46 +100,3 @@ def mediator_mass(settings: tuple[str, ...]) -> float:
 @cache
 def _generator(mediator: Literal["scalar", "pseudoscalar"], mass: float) -> TopPhi:
     return TopPhi(TopPhiParameters(mediator=mediator, m_phi=mass))
-
-
-def invisible_truth(record: Any) -> dict[str, np.ndarray]:
-    """Return the momenta (n,) after the shower of the W's neutrino and of the mediator, in GeV.
-
-    Columns `true_neutrino_px`, `_py`, `_pz`, `_e` and the same of `true_mediator`. Neutrinos from taus and hadrons
-    are not counted, unlike in `true_nu_px`.
-
-    Raises:
-        DataError: an event has not exactly one of each.
-    """
-    import awkward as ak
-
-    counts = ak.to_numpy(ak.num(record.prt.id)).astype(np.int64)
-    offsets = offsets_from_counts(counts)
-    event = event_index(offsets)
-    flat = ak.flatten(record.prt)
-    pid = ak.to_numpy(flat.id).astype(np.int64)
-    mother = ak.to_numpy(flat.mother1).astype(np.int64) + offsets[event]
-    final = ak.to_numpy(flat.status) > 0
-    neutrino = np.flatnonzero(final & np.isin(np.abs(pid), NEUTRINOS))
-    chosen = {
-        "true_neutrino": neutrino[np.abs(pid[_maker(neutrino, pid, mother)]) == 24],
-        "true_mediator": np.flatnonzero(final & (pid == MEDIATOR)),
-    }
-    columns: dict[str, np.ndarray] = {}
-    for name, rows in chosen.items():
-        if not np.array_equal(event[rows], np.arange(len(counts))):
-            raise DataError(f"Every event must have one {name[5:]}, however {len(rows)} are in {len(counts)} events.")
-        for axis in ("px", "py", "pz", "e"):
-            columns[f"{name}_{axis}"] = ak.to_numpy(flat.p[axis])[rows].astype(np.float64)
-    return columns
-
-
-def _maker(rows: np.ndarray, pid: np.ndarray, mother: np.ndarray) -> np.ndarray:
-    """Return the row of the particle that made each of `rows`, past copies of itself."""
-    copy = rows
-    while True:
-        above = mother[copy]
-        same = pid[above] == pid[copy]
-        if not same.any():
-            return np.asarray(above)
-        copy = np.where(same, above, copy)

@@ -16,7 +16,9 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "generate": {"pythia8mc": "pythia8mc", "fastjet": "fastjet", "pylhe": "pylhe"},
     "rivals": {"pykan": "kan", "pandas": "pandas", "tqdm": "tqdm"},
     "gpu": {"triton": "triton"},
+    "hdf5": {"h5py": "h5py"},
     "export": {"onnx": "onnx", "onnxruntime": "onnxruntime"},
+    "scan": {"optuna": "optuna"},
     "dask": {"distributed": "distributed", "dask-jobqueue": "dask_jobqueue"},
 }
 

@@ -40,6 +40,13 @@ class Slice(BaseModel):
     rows_per_chunk: int = Field(default=500, description="rows that take half a minute, more or less")
 
 
+class ScaledSlice(Slice):
+    """A slice with a factor of its own between the generator's cross-section and a reference."""
+
+    k_factor: float = Field(description="reference over generated, on top of the factor of the process")
+    k_error: float = Field(description="its uncertainty")
+
+
 class ProcessCard(BaseModel):
     """One process: generator settings, normalisation and share of a sample's rows."""
 
@@ -48,12 +55,12 @@ class ProcessCard(BaseModel):
     name: str
     title: str
     label: int
-    generator: Literal["single_top", "prompt", "multijet", "jets", "top_scalar", "top_pseudoscalar"]
+    generator: Literal["single_top", "prompt", "multijet", "jets", "top_scalar", "top_pseudoscalar", "ttbar_phi", "lhe"]
     region: Literal["isolated", "sideband", "jet_electron"]
     share: float = Field(description="part of the rows of its class in a sample, not a physical rate")
     pythia: tuple[str, ...] = ()
     cross_section: CrossSection
-    slices: tuple[Slice, ...] = (Slice(name="all"),)
+    slices: tuple[ScaledSlice | Slice, ...] = (Slice(name="all"),)
     note: str = ""
 
 

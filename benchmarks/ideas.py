@@ -1,0 +1,119 @@
+"""What helps the networks of the top + dark matter task: one change at a time from the tuned settings.
+
+    python benchmarks/ideas.py --data samples/top_dm-full.parquet
+
+Every idea is given to the KAN and, where it applies, to the MLP: the same events, the same seeds (initial values and
+partition into training and validation), judged by the validation error (mean absolute error in standard deviations of
+the targets). Differences are paired by seed. Writes results/top_dm_ideas.json and the table of docs/notebook.md;
+finished trainings are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from summary import ROOT, insert, provenance, table
+from tuning import Trial, train
+
+from hepkan.executors import watch_parent
+from hepkan.files import write_text
+from hepkan.report.words import difference, title, with_error
+from hepkan.studies.options import load_card
+from hepkan.studies.run import prepare
+
+RESULT = Path(__file__).parent / "results" / "top_dm_ideas.json"
+ROWS, SEEDS = 80_000, (0, 1)
+IDEAS: dict[str, dict[str, dict[str, Any]]] = {
+    "as tuned": {"kan": {}, "mlp": {}},
+    "inputs standardised, not mapped to a normal distribution": {
+        "kan": {"input_map": "standard"},
+        "mlp": {"input_map": "standard"},
+    },
+    "no average of weights": {"kan": {"average": 0.0}, "mlp": {"average": 0.0}},
+    "no weight decay": {"kan": {"weight_decay": 0.0}, "mlp": {"weight_decay": 0.0}},
+    "batch 1024": {"kan": {"batch": 1024}, "mlp": {"batch": 1024}},
+    "100 epochs": {"kan": {"epochs": 100, "patience": 16}, "mlp": {"epochs": 100, "patience": 16}},
+    "constant rate": {"kan": {"schedule": "constant"}, "mlp": {"schedule": "constant"}},
+    "mass shells": {"kan": {"head": "mass_shells"}, "mlp": {"head": "mass_shells"}},
+    "mass shells, pT sum is MET": {"kan": {"head": "mass_shells_met"}, "mlp": {"head": "mass_shells_met"}},
+    "dropout 0.1": {"mlp": {"dropout": 0.1}},
+    "grid 5": {"kan": {"grid": 5}},
+    "grid 8": {"kan": {"grid": 8}},
+    "knots do not move": {"kan": {"grid_updates": 0}},
+    "degree 2": {"kan": {"degree": 2}},
+    "a quarter of the nodes are products": {"kan": {"products": 8}},
+    "penalty on edges (L1)": {"kan": {"regularisers": {"l1": 1e-4}}},
+    "one hidden layer of 64": {"kan": {"hidden": [64]}},
+    "40 x 40": {"kan": {"hidden": [40, 40]}},
+    "32 x 32 x 24": {"kan": {"hidden": [32, 32, 24]}},
+    "100 x 100": {"kan": {"hidden": [100, 100]}, "mlp": {"hidden": [100, 100]}},
+}
+"""What changes, by model."""
+
+
+def settings_of(kind: str, change: Mapping[str, Any]) -> str:
+    """Return the tuned settings with a change, as JSON."""
+    card = load_card("top_dm")
+    return json.dumps({**card.models[kind], "loss": "mae", **change}, sort_keys=True)
+
+
+def lines(content: Mapping[str, Any]) -> str:
+    """Return validation error of every idea, and its difference to the tuned settings, as Markdown."""
+    found = {(row["idea"], row["kind"]): np.array(row["losses"]) for row in content["rows"]}
+    cost = {(row["idea"], row["kind"]): row["seconds"] for row in content["rows"]}
+    rows = []
+    for idea, kinds in IDEAS.items():
+        for kind in kinds:
+            losses, base = found[idea, kind], found["as tuned", kind]
+            gap = losses - base
+            error = float(gap.std(ddof=1) / np.sqrt(len(gap)))
+            item = {"difference": float(gap.mean()), "error": error}
+            words = "" if idea == "as tuned" else difference(item)
+            mean = with_error(float(losses.mean()), float(losses.std(ddof=1) / np.sqrt(len(losses))))
+            rows.append([idea, title(kind), mean, words, f"{cost[idea, kind]:.0f} s"])
+    return table(["change", "network", "validation MAE", "difference", "training"], rows)
+
+
+def main() -> None:
+    """Train everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    data = prepare(load_card("top_dm", data=arguments.data, overrides=[f"rows={ROWS}"]))
+    known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    trials = known.get("trials", []) if known.get("sha256") == data.sha256 else []
+    done = {Trial(one["kind"], one["settings"], one["seed"]): one for one in trials}
+    plan = [
+        Trial(kind, settings_of(kind, change), seed)
+        for kinds in IDEAS.values()
+        for kind, change in kinds.items()
+        for seed in SEEDS
+    ]
+    todo = [trial for trial in dict.fromkeys(plan) if trial not in done]
+    with ProcessPoolExecutor(arguments.workers, get_context("spawn"), initializer=watch_parent) as pool:
+        for trial, (loss, seconds) in zip(todo, pool.map(partial(train, data=data), todo), strict=True):
+            done[trial] = {**vars(trial), "loss": loss, "seconds": round(seconds, 1)}
+            print(f"{trial.kind} seed {trial.seed} {loss:.5f} {seconds:6.1f} s {trial.settings}", flush=True)
+            write_text(RESULT, json.dumps({**provenance(data), "trials": list(done.values())}, indent=1) + "\n")
+    rows = []
+    for idea, kinds in IDEAS.items():
+        for kind, change in kinds.items():
+            mine = [done[Trial(kind, settings_of(kind, change), seed)] for seed in SEEDS]
+            losses, seconds = [one["loss"] for one in mine], float(np.mean([one["seconds"] for one in mine]))
+            rows.append({"idea": idea, "kind": kind, "losses": losses, "seconds": seconds})
+    content = {**provenance(data), "rows": rows, "trials": list(done.values())}
+    write_text(RESULT, json.dumps(content, indent=1) + "\n")
+    insert(lines(content), "top_dm_ideas", ROOT / "docs" / "notebook.md")
+
+
+if __name__ == "__main__":
+    main()

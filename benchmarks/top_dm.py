@@ -1,0 +1,202 @@
+"""The numbers of the top + dark matter task: who reconstructs the invisible momenta better, and why not better still.
+
+    python benchmarks/top_dm.py --data samples/top_dm-full.parquet --test samples/top_dm-test.parquet
+
+1. `hepkan run top_dm` with the tuned settings of the card (`tuning.py` chose them on validation events), five seeds,
+   judged on a sample of its own that no choice has seen.
+2. `hepkan scan` over grid sizes of the KAN: as tuned, without any regularisation, and with knots that follow the data;
+   over hidden sizes of the KAN and of the MLP; over heads; over the number of training events.
+3. The floor: the smallest error that any model can reach, since the sum of the two invisible transverse momenta is all
+   that is seen of them. From the mean over all networks and the flow, and from the learning curve; what a model has
+   above it is its excess.
+
+Writes results/top_dm.json and the marked parts of README.md and docs/. Everything is resumable: folders in runs/ and
+scans/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from scipy.optimize import curve_fit
+from summary import ROOT, count, facts, insert, provenance, seconds, table, verdicts
+
+from hepkan.files import write_text
+from hepkan.report.words import title, with_error
+from hepkan.studies.options import load_card
+from hepkan.studies.run import prepare, run
+from hepkan.studies.scan import scan
+
+RESULT = Path(__file__).parent / "results" / "top_dm.json"
+RUN = ROOT / "runs" / "top_dm-full"
+GRIDS = "model.grid=3,5,8,10,20,30,50"
+BARE = ["models.kan.weight_decay=0.0", "models.kan.average=0.0", "models.kan.grid_updates=0"]
+SCAN_ROWS, SCAN_SEEDS = 40_000, 3
+SIZES = "rows=15000,30000,60000,120000,240000"
+HEADS = "model.head=free,mass_shells,mass_shells_met"
+SCANS: dict[str, tuple[str, str, list[str]]] = {
+    "grid": ("kan", GRIDS, []),
+    "grid, not regularised": ("kan", GRIDS, BARE),
+    "grid, knots follow the data": ("kan", GRIDS, ["models.kan.grid_updates=3"]),
+    "hidden": ("kan", "model.hidden=5,10,20,30,50,100", []),
+    "hidden, MLP": ("mlp", "model.hidden=[5,5],[10,10],[20,20],[30,30],[50,50],[100,100],[500,500,500]", []),
+    "head": ("kan", HEADS, []),
+    "head, MLP": ("mlp", HEADS, []),
+    "events": ("kan", SIZES, []),
+    "events, MLP": ("mlp", SIZES, []),
+}
+"""Name: model, what varies, other settings."""
+
+
+_SCANNED = ("top_dm_grid", "top_dm_hidden", "top_dm_head", "top_dm_events")
+PAGES = dict.fromkeys(_SCANNED, ROOT / "docs" / "notebook.md")
+"""Where a part stands, README by default."""
+
+
+def show(step: Any) -> None:
+    """Print a line when a training ends."""
+    if step.state == "done":
+        print(step.member, step.text, flush=True)
+
+
+def floor(scans: Mapping[str, Any]) -> dict[str, Any]:
+    """Return estimates of the smallest mean absolute error that can be reached, in standard deviations.
+
+    From above: the mean prediction of all seeds of KAN, MLP and flow, on the test events. By extrapolation: the limit
+    a of a + b n^-c through the learning curve of the KAN.
+    """
+    frame = pq.read_table(RUN / "predictions.parquet")
+    columns = {name: frame[name].to_numpy(zero_copy_only=False) for name in frame.column_names}
+    targets = [name.removeprefix("target.") for name in columns if name.startswith("target.")]
+    truth = np.column_stack([columns[f"target.{t}"] for t in targets])
+    weight = columns["weight"]
+    mean = np.average(truth, axis=0, weights=weight)
+    scale = np.sqrt(np.average((truth - mean) ** 2, axis=0, weights=weight))
+
+    def error(kinds: Sequence[str]) -> float:
+        names = dict.fromkeys(name.rpartition(".")[0] for name in columns if name.startswith(kinds) and "-seed" in name)
+        each = [np.column_stack([columns[f"{name}.{t}"] for t in targets]) for name in names]
+        residual = np.abs(np.mean(each, axis=0) - truth)
+        return float((np.average(residual, axis=0, weights=weight) / scale).mean())
+
+    found: dict[str, Any] = {kind: error((f"{kind}-",)) for kind in ("kan", "mlp", "flow")}
+    found["all"] = error(("kan-", "mlp-", "flow-"))
+    events, errors = zip(*learning_curve(scans["events"]), strict=True)
+    limit = curve_fit(lambda n, a, b, c: a + b * (n / 1e5) ** -c, events, errors, p0=(min(errors), 0.01, 0.5))[0]
+    return {**found, "limit of the learning curve": float(limit[0]), "power": float(limit[2])}
+
+
+def learning_curve(report: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """Return number of events and test error of every trial."""
+    return [(float(trial["values"]["rows"]), trial["results"]["mae"]["value"]) for trial in report["trials"]]
+
+
+def result_table(report: Mapping[str, Any]) -> str:
+    """Return the result of the run as Markdown: the error over all targets, and of each in GeV."""
+    targets = report["targets"]
+    head = ["model", "MAE", *(f"{one['label']}" for one in targets), "parameters", "training"]
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in report["rows"]):
+        rows = {row["metric"]: row for row in report["rows"] if row["model"] == model}
+        cells = [f"{rows['mae_' + one['name']]['value']:.1f}" for one in targets]
+        first = rows["mae"]
+        cost = [count(first["parameters"]), seconds(first["train_seconds"])]
+        lines.append([title(model), with_error(first["value"], first["error"]), *cells, *cost])
+    return table(head, lines)
+
+
+def scan_table(content: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return training, validation and test error of scans as Markdown."""
+    lines = []
+    for name in names:
+        for trial in content["scans"][name]["trials"]:
+            value = next(iter(trial["values"].values()))
+            text = " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+            seeds = trial["seeds"]
+            cells = [with_error(*mean_error(seeds[key])) for key in ("train_loss", "validation_loss")]
+            test = with_error(trial["results"]["mae"]["value"], trial["results"]["mae"]["error"])
+            cost = [count(trial["parameters"]), seconds(trial["train_seconds"])]
+            lines.append([name, text, *cells, test, *cost])
+    return table(["scan", "value", "training MAE", "validation MAE", "test MAE", "parameters", "training"], lines)
+
+
+def mean_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean over seeds and its standard error."""
+    numbers = np.array(values)
+    return float(numbers.mean()), float(numbers.std(ddof=1) / np.sqrt(len(numbers))) if len(numbers) > 1 else 0.0
+
+
+def excess(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what KAN and MLP have above the floor, for each estimate of the floor, and the ratio of both."""
+    rows = {row["model"]: row["value"] for row in content["report"]["rows"] if row["metric"] == "mae"}
+    found = {}
+    for name in ("flow", "all", "limit of the learning curve"):
+        above = {kind: rows[kind] - content["floor"][name] for kind in ("kan", "mlp")}
+        found[name] = {"floor": content["floor"][name], **above, "ratio": above["kan"] / above["mlp"]}
+    return found
+
+
+def floor_table(content: Mapping[str, Any]) -> str:
+    """Return the excess over each estimate of the floor as Markdown."""
+    words = {"flow": "median of the flows", "all": "mean of all KANs, MLPs and flows"}
+    lines = [
+        [words.get(name, name), *(f"{one[key]:.4f}" for key in ("floor", "kan", "mlp")), f"{one['ratio']:.2f}"]
+        for name, one in excess(content).items()
+    ]
+    return table(["floor", "MAE", "KAN above it", "MLP above it", "ratio"], lines)
+
+
+def parts(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text of each marked part of the pages."""
+    report = content["report"]
+    verdict = verdicts(report, content["main"], content["reference"])
+    return {
+        "top_dm": f"{result_table(report)}\n\n{verdict}\n\n{facts(report)}",
+        "top_dm_floor": floor_table(content),
+        "top_dm_grid": scan_table(content, [name for name in SCANS if name.startswith("grid")]),
+        "top_dm_hidden": scan_table(content, ["hidden", "hidden, MLP"]),
+        "top_dm_head": scan_table(content, ["head", "head, MLP"]),
+        "top_dm_events": scan_table(content, ["events", "events, MLP"]),
+    }
+
+
+def main() -> None:
+    """Make everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--test", type=Path, required=True, help="a sample for the test part alone")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    common = {"resume": True, "workers": arguments.workers, "progress": show}
+    files = {"data": arguments.data, "test": arguments.test}
+    card = load_card("top_dm", **files)
+    command = f"hepkan run top_dm --data {arguments.data} --test {arguments.test} -o {RUN.relative_to(ROOT)}"
+    report = run(card, output=RUN, command=command, **common).report
+    scans = {}
+    for name, (kind, values, changes) in SCANS.items():
+        limited = changes if values == SIZES else [*changes, f"rows={SCAN_ROWS}"]
+        varied = load_card("top_dm", **files, models=[kind], seeds=SCAN_SEEDS, overrides=limited)
+        folder = ROOT / "scans" / f"top_dm-{name.replace(', ', '-').replace(' ', '_')}"
+        scans[name] = scan(varied, [values], output=folder, **common).report
+    content = {
+        **provenance(prepare(card)),
+        "report": {key: value for key, value in report.items() if key not in ("roc", "features")},
+        "main": card.main,
+        "reference": card.reference,
+        "scans": {name: {key: one[key] for key in ("trials", "vary", "comparisons")} for name, one in scans.items()},
+        "floor": floor(scans),
+    }
+    content["excess"] = excess(content)
+    write_text(RESULT, json.dumps(content, indent=1) + "\n")
+    for name, text in parts(content).items():
+        insert(text, name, PAGES.get(name, ROOT / "README.md"))
+
+
+if __name__ == "__main__":
+    main()
