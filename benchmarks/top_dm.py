@@ -3,7 +3,7 @@
     python benchmarks/top_dm.py --data samples/top_dm-full.parquet --test samples/top_dm-test.parquet
 
 1. `hepkan run top_dm` with the tuned settings of the card (`tuning.py` chose them on validation events), five seeds,
-   judged on a sample of its own that no choice has seen.
+   judged on a sample of its own that no choice has seen; a conditional normalising flow likewise with two seeds.
 2. `hepkan scan` over grid sizes of the KAN: as tuned, without any regularisation, and with knots that follow the data;
    over hidden sizes of the KAN and of the MLP; over heads; over the number of training events.
 3. The floor: the smallest error that any model can reach, since the sum of the two invisible transverse momenta is all
@@ -34,7 +34,8 @@ from hepkan.studies.run import prepare, run
 from hepkan.studies.scan import scan
 
 RESULT = Path(__file__).parent / "results" / "top_dm.json"
-RUN = ROOT / "runs" / "top_dm-full"
+RUN, FLOW_RUN = ROOT / "runs" / "top_dm-full", ROOT / "runs" / "top_dm-flow"
+FLOW_SEEDS, FLOW = 2, ["models.flow.epochs=12", "models.flow.learning_rate=0.002", "models.flow.samples=64"]
 GRIDS = "model.grid=3,5,8,10,20,30,50"
 BARE = ["models.kan.weight_decay=0.0", "models.kan.average=0.0", "models.kan.grid_updates=0"]
 SCAN_ROWS, SCAN_SEEDS = 40_000, 3
@@ -71,8 +72,10 @@ def floor(scans: Mapping[str, Any]) -> dict[str, Any]:
     From above: the mean prediction of all seeds of KAN, MLP and flow, on the test events. By extrapolation: the limit
     a of a + b n^-c through the learning curve of the KAN.
     """
-    frame = pq.read_table(RUN / "predictions.parquet")
-    columns = {name: frame[name].to_numpy(zero_copy_only=False) for name in frame.column_names}
+    columns: dict[str, Any] = {}
+    for folder in (FLOW_RUN, RUN):  # the same test events in the same order
+        frame = pq.read_table(folder / "predictions.parquet")
+        columns |= {name: frame[name].to_numpy(zero_copy_only=False) for name in frame.column_names}
     targets = [name.removeprefix("target.") for name in columns if name.startswith("target.")]
     truth = np.column_stack([columns[f"target.{t}"] for t in targets])
     weight = columns["weight"]
@@ -178,6 +181,9 @@ def main() -> None:
     card = load_card("top_dm", **files)
     command = f"hepkan run top_dm --data {arguments.data} --test {arguments.test} -o {RUN.relative_to(ROOT)}"
     report = run(card, output=RUN, command=command, **common).report
+    varied = load_card("top_dm", **files, models=["flow"], seeds=FLOW_SEEDS, overrides=FLOW)
+    flow = run(varied, output=FLOW_RUN, command="", **common).report
+    report["rows"] += [row for row in flow["rows"] if row["model"] == "flow"]
     scans = {}
     for name, (kind, values, changes) in SCANS.items():
         limited = changes if values == SIZES else [*changes, f"rows={SCAN_ROWS}"]
@@ -191,6 +197,7 @@ def main() -> None:
         "reference": card.reference,
         "scans": {name: {key: one[key] for key in ("trials", "vary", "comparisons")} for name, one in scans.items()},
         "floor": floor(scans),
+        "conditional": flow["conditional"],
     }
     content["excess"] = excess(content)
     write_text(RESULT, json.dumps(content, indent=1) + "\n")

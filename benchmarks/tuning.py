@@ -5,7 +5,8 @@
 
 Random search: the defaults and draws from `SPACE`, judged by the validation loss of seed 0; the best are trained with
 further seeds (other initial values, another partition into training and validation), and the lowest mean over the
-seeds wins. `SEARCH` says how many. All trials are kept in results/<task>_tuning.json; finished
+seeds wins. `SEARCH` says how many. Where the search saw a part of the events, as many changes of each winner (`REFINE`)
+are tried on all of them. All trials are kept in results/<task>_tuning.json; finished
 ones are not repeated. The winners are the settings of `src/hepkan/tasks/<task>.yaml`, which `tests/test_results.py`
 compares.
 """
@@ -112,6 +113,17 @@ FIXED: dict[str, dict[str, dict[str, Any]]] = {
 """Settings of every trial of a kind, unless its space has others."""
 
 
+REFINE: dict[str, dict[str, list[dict[str, Any]]]] = {
+    "multijet": {},
+    "top_dm": {
+        "kan": [{}, {"hidden": [40, 40]}, {"hidden": [40, 40], "learning_rate": 5e-3, "weight_decay": 0.02},
+                {"hidden": [40, 40], "learning_rate": 5e-3, "weight_decay": 0.05}],
+        "mlp": [{}, {"weight_decay": 0.02}, {"learning_rate": 5e-4}, {"dropout": 0.1}],
+    },
+}  # fmt: skip
+"""Changes of the winner that are tried on all events, with the first seed."""
+
+
 def result(task: str) -> Path:
     """Return the file of a task's trials."""
     return RESULTS / f"{task}_tuning.json"
@@ -186,12 +198,42 @@ def main() -> None:
         settings = min(finalists[kind], key=lambda s: loss_of(kind, s, seeds))
         best[kind] = {"settings": json.loads(settings), "validation_loss": loss_of(kind, settings, seeds)}
         print(kind, best[kind])
-    store(path, data, done, best)
+    refined = refine(task, best, arguments.data, arguments.workers)
+    for kind in {row["kind"] for row in refined}:
+        row = min((one for one in refined if one["kind"] == kind), key=lambda one: float(one["validation_loss"]))
+        best[kind] = {"settings": row["settings"], "validation_loss": row["validation_loss"]}
+        print(kind, best[kind])
+    store(path, data, done, best, refined)
 
 
-def store(path: Path, data: Data, done: dict[Trial, dict[str, Any]], best: dict[str, Any] | None = None) -> None:
+def refine(task: str, best: Mapping[str, Any], file: Path, workers: int) -> list[dict[str, Any]]:
+    """Return the trials on all events."""
+    data = prepare(load_card(task, data=file))
+    trials = [
+        Trial(kind, json.dumps({**best[kind]["settings"], **change}, sort_keys=True), 0)
+        for kind, changes in reversed(REFINE[task].items())
+        for change in changes
+    ]
+    rows = []
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=watch_parent) as pool:
+        for trial, (loss, seconds) in zip(trials, pool.map(partial(train, data=data), trials), strict=True):
+            row = {"kind": trial.kind, "settings": json.loads(trial.settings), "seed": trial.seed}
+            rows.append({**row, "validation_loss": loss, "seconds": round(seconds, 1)})
+            print(f"{trial.kind:9s} all events {loss:.5f} {seconds:6.1f} s {trial.settings}", flush=True)
+    return rows
+
+
+def store(
+    path: Path,
+    data: Data,
+    done: dict[Trial, dict[str, Any]],
+    best: dict[str, Any] | None = None,
+    refined: Sequence[dict[str, Any]] = (),
+) -> None:
     """Write all trials, and the winners when they are known."""
     content = {**provenance(data), "best": best, "trials": list(done.values())}
+    if refined:
+        content["all_events"] = list(refined)
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 

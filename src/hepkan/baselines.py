@@ -85,6 +85,21 @@ class ModelKind:
     tasks: tuple[str, ...] = ("classification", "regression")
 
 
+def check_task(kind: str, table: Table) -> None:
+    """Refuse a kind of model that cannot learn what a table asks for.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    task = "classification" if table.classification else "regression"
+    if task not in MODELS[kind].tasks:
+        able = [name for name, model in MODELS.items() if task in model.tasks]
+        raise UsageError(
+            f"The model {kind!r} is for {MODELS[kind].tasks[0]}, however the task is {task}. Use one of: "
+            f"{', '.join(able)}."
+        )
+
+
 def train_model(
     kind: str,
     train: Table,
@@ -120,13 +135,7 @@ def train_model(
     for name in settings or {}:
         if name not in known:
             raise unknown(f"setting of {kind}", name, known)
-    task = "classification" if train.classification else "regression"
-    if task not in MODELS[kind].tasks:
-        able = [name for name, model in MODELS.items() if task in model.tasks]
-        raise UsageError(
-            f"The model {kind!r} is for {MODELS[kind].tasks[0]}, however the task is {task}. Use one of: "
-            f"{', '.join(able)}."
-        )
+    check_task(kind, train)
     if not isinstance(threads, int) or threads < 1:
         raise UsageError(f"threads needs to be at least 1, however: {threads}.")
     merged = {**known, **(settings or {})}
