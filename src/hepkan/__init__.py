@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from hepkan.baselines import MODELS, train_model
     from hepkan.data import Table
     from hepkan.estimators import KANClassifier, KANRegressor
+    from hepkan.interpret import attribute as attribute
+    from hepkan.interpret import Formula
+    from hepkan.interpret import prune as prune
+    from hepkan.interpret import symbolic as symbolic
+    from hepkan.interpret import trace as trace
     from hepkan.model_io import load, save
     from hepkan.nn import KAN, MLP, KANLayer
     from hepkan.nn import refine as refine
@@ -27,6 +32,11 @@ _NAMES = {
     "MLP": "nn",
     "refine": "nn",
     "update_grid": "nn",
+    "trace": "interpret",
+    "attribute": "interpret",
+    "prune": "interpret",
+    "symbolic": "interpret",
+    "Formula": "interpret",
     "fit": "train",
     "FitResult": "train",
     "save": "model_io",
@@ -41,8 +51,8 @@ _NAMES = {
     "get_task": "tasks",
 }
 _MODULES = frozenset(
-    ("baselines", "data", "errors", "estimators", "export", "losses", "metrics", "model_io", "nn", "physics", "report")
-    + ("splines", "studies", "tasks", "train")
+    ("baselines", "data", "errors", "estimators", "export", "interpret", "losses", "metrics", "model_io", "nn")
+    + ("physics", "report", "splines", "studies", "tasks", "train")
 )
 
 __all__ = [
@@ -51,17 +61,22 @@ __all__ = [
     "MODELS",
     "TASKS",
     "FitResult",
+    "Formula",
     "KANClassifier",
     "KANLayer",
     "KANRegressor",
     "Table",
     "Task",
     "__version__",
+    "attribute",
     "fit",
     "get_task",
     "load",
+    "prune",
     "refine",
     "save",
+    "symbolic",
+    "trace",
     "train_model",
     "update_grid",
 ]

@@ -202,10 +202,19 @@ def curvature(layer: Any, x: Tensor) -> Tensor:
     return (coef.square() * support.unsqueeze(-1)).sum()
 
 
+def gates(layer: Any, x: Tensor) -> Tensor:
+    """Expected number of open gates of a layer that has gates, see `hepkan.interpret.sparsify`; others have none.
+
+    **Shape** as `l1`; the inputs are not used.
+    """
+    return layer.open_gates() if hasattr(layer, "open_gates") else x.new_zeros(())  # type: ignore[no-any-return]
+
+
 REGULARISERS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "l1": l1,
     "entropy": entropy,
     "curvature": curvature,
+    "gates": gates,
 }
 """Penalties of one KAN layer given its inputs."""
 
