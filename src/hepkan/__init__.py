@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from hepkan.baselines import MODELS, train_model
     from hepkan.data import Table
     from hepkan.estimators import KANClassifier, KANRegressor
-    from hepkan.interpret import attribute as attribute
     from hepkan.interpret import Formula
+    from hepkan.interpret import attribute as attribute
     from hepkan.interpret import prune as prune
     from hepkan.interpret import symbolic as symbolic
     from hepkan.interpret import trace as trace

@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hepkan.data import Table
+from hepkan.data.reading import readable
 from hepkan.errors import DataError, UsageError, unknown
 from hepkan.files import atomic_file
 from hepkan.physics.cms import read_cms_single_top
 from hepkan.physics.lhe import HardEvents, read_lhe
 from hepkan.physics.observables import OBSERVABLES, Observable
-from hepkan.data.reading import readable
 
 __all__ = [
     "HardEvents",

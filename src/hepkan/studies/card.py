@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hepkan.errors import UsageError, unknown
+from hepkan.tasks import TASKS
 
 
 class Section(BaseModel):
@@ -27,29 +28,57 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
+class Reader(Section):
+    """What turns the collections of a ROOT file into the 43 observables: its kind, and thresholds of the selection."""
+
+    kind: Literal["cms_tutorial", "nanoaod"] = Field(description="Layout of the file's collections.")
+    thresholds: dict[str, float] = Field(default={}, description="Changes of the selection; btag_min is one more.")
+
+
 class Source(Section):
-    """Files of one kind of events. Without `label` the file's own label column is used (hepkan samples)."""
+    """Files of one kind of events. Without `label` the column named by `target` has the label."""
 
-    name: str
-    files: list[str] = Field(min_length=1)
-    tree: str | None = None
-    label: int | None = None
-
-
-class Feature(Section):
-    """One input column."""
-
-    name: str
-    unit: str = ""
-    label: str = ""
-    transform: Literal["identity", "log"] = "identity"
+    name: str = Field(min_length=1, description="Name of the process.")
+    files: list[str] = Field(min_length=1, description="Paths, wildcards, or file.root:tree.")
+    tree: str | None = Field(default=None, description="Tree (ROOT) or group (HDF5) where the files have several.")
+    label: int | None = Field(default=None, ge=0, description="Class of these events: 0, 1, ...")
+    format: Literal["parquet", "root", "hdf5", "csv"] | None = Field(default=None, description="By the suffix.")
+    header: bool = Field(default=True, description="CSV: the first line names the columns; otherwise x0, x1, ...")
+    scale: float = Field(default=1.0, allow_inf_nan=False, description="Factor on the weights.")
+    selection: list[str] = Field(default=[], description="Conditions on these events, besides those of the card.")
+    reader: Reader | None = Field(default=None, description="Makes the 43 observables from collections.")
 
 
 class Missing(Section):
-    """What stands for a missing value and what to do about it."""
+    """What stands for a missing value, besides NaN and infinity, and what to do about it."""
 
-    sentinel: float | None = None
-    policy: Literal["error", "impute", "flag"] = "error"
+    sentinel: float | list[float] | None = Field(default=None, description="Numbers that mean: undefined.")
+    policy: Literal["error", "impute", "flag"] = Field(
+        default="error",
+        description="error: refuse; impute: the median of training events; flag: the same, and an input says so.",
+    )
+
+    @property
+    def sentinels(self) -> tuple[float, ...]:
+        """The numbers that mean: undefined."""
+        value = self.sentinel
+        return () if value is None else tuple(value) if isinstance(value, list) else (value,)
+
+
+class Feature(Section):
+    """One input, or one target of a regression."""
+
+    name: str = Field(min_length=1)
+    expr: str | None = Field(default=None, description="Formula of columns; by default the column of that name.")
+    unit: str = ""
+    label: str = Field(default="", description="How plots write it, in mathtext.")
+    transform: Literal["identity", "log"] = "identity"
+    missing: Missing | None = Field(default=None, description="Instead of the card's.")
+
+    @property
+    def formula(self) -> str:
+        """The formula, or the name of the column."""
+        return self.expr if self.expr is not None else self.name
 
 
 class Split(Section):
@@ -93,14 +122,22 @@ class Card(Section):
     title: str = ""
     question: str = ""
     data: list[Source] = Field(min_length=1)
-    test: str | None = None
+    test: str | list[Source] | None = Field(default=None, description="Events that are the test part.")
     features: list[Feature] = Field(min_length=1)
-    target: list[Feature] = []
-    weight: str | None = "weight"
+    target: list[Feature] = Field(default=[], description="Regression: targets. Classification: a column of labels.")
+    classes: list[str] = Field(default=[], description="Names of the classes 0, 1, ..., or the texts that label them.")
+    selection: list[str] = Field(default=[], description="Conditions that an event must fulfil.")
+    weight: str | None = Field(default="weight", description="Column or formula; null for unit weights.")
     negative_weights: Literal["abs", "drop", "keep", "zero"] = "abs"
     missing: Missing = Missing()
-    event_id: str = "id"
-    folds: int = Field(default=5, ge=2)
+    event_id: str | list[str] | None = Field(
+        default="id", description="Columns that identify an event; null: the values of its inputs do."
+    )
+    duplicate_ids: Literal["error", "group"] = Field(
+        default="error", description="group: events of one id belong together and share a side of every split."
+    )
+    spectators: list[Feature] = Field(default=[], description="Columns or formulas carried along to the scores.")
+    folds: int | None = Field(default=5, ge=2, description="Parts of the cross-evaluation, by id; null for none.")
     mix: dict[str, float] = {}
     rows: int | None = Field(default=None, ge=100)
     split: Split = Split()
@@ -116,9 +153,11 @@ class Card(Section):
     quick: Quick = Quick()
     versions: dict[str, str] = {}
 
-    @field_validator("features", "target", mode="before")
+    @field_validator("features", "target", "spectators", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [{"name": value}]
         if not isinstance(value, list):
             return value
         return [{"name": item} if isinstance(item, str) else item for item in value]
@@ -130,6 +169,25 @@ class Card(Section):
             if not (0 <= scale < float("inf")):
                 raise ValueError(f"a scale factor must be finite and not negative, however {name} = {scale}")
         return value
+
+    @property
+    def own(self) -> bool:
+        """Whether the events are the user's own files and not a sample of a built-in task."""
+        return self.name not in TASKS and (bool(self.target) or any(one.label is not None for one in self.data))
+
+    @property
+    def ids(self) -> list[str]:
+        """The columns that identify an event; none when the inputs do."""
+        if self.event_id is None:
+            return []
+        return [self.event_id] if isinstance(self.event_id, str) else list(self.event_id)
+
+    @property
+    def tests(self) -> list[Source]:
+        """The sources of the test part; a path stands for a file like those of the first source."""
+        if isinstance(self.test, str):
+            return [self.data[0].model_copy(update={"files": [self.test]})]
+        return self.test or []
 
     @property
     def kinds(self) -> list[str]:
@@ -250,17 +308,77 @@ def check_runnable(card: Card) -> None:
         UsageError: a target where there is none to choose, events without their own labels, or treatment of missing
             values.
     """
+    if card.own:
+        check_own(card)
+        return
     only = card.data[0]
     if len(card.data) > 1 or len(only.files) > 1 or only.label is not None or only.tree is not None:
         raise UsageError(
-            "This version runs one sample file made by `hepkan generate`, with its own labels, however the card "
-            f"lists: {', '.join(source.name for source in card.data)}. Use --data FILE."
+            f"The task {card.name} runs one sample file made by `hepkan generate`, with its own labels, however the "
+            f"card lists: {', '.join(source.name for source in card.data)}. Use --data FILE; your own files need a "
+            "card of another name, with a label for every source or a target."
         )
     fresh = Card.model_validate({"data": [only], "features": card.features})
     if card.negative_weights == "keep":
         raise UsageError("Training here needs weights that are not negative: negative_weights abs, drop or zero.")
-    names = ("missing", "weight", "event_id", "folds")
+    names: tuple[str, ...] = ("missing", "weight", "event_id", "folds")
+    names += ("classes", "selection", "duplicate_ids", "spectators")
     unsupported = [name for name in names if getattr(card, name) != getattr(fresh, name)]
     unsupported += [f"features.{item.name}.transform" for item in card.features if item.transform != "identity"]
     if unsupported:
         raise UsageError(f"This version cannot change {unsupported[0]} of a sample; leave it out of the card.")
+
+
+def check_own(card: Card) -> None:
+    """Refuse a card of own files whose parts do not fit together.
+
+    Raises:
+        UsageError: labels and targets contradict each other, names occur twice, or something is for built-in tasks.
+    """
+    sources = [*card.data, *card.tests]
+    if card.task == "regression":
+        if not card.target:
+            raise UsageError("A regression needs its targets, however the card has no `target`.")
+        if card.classes:
+            raise UsageError("Classes are for classification, however the card of a regression names some.")
+        labelled = [source.name for source in sources if source.label is not None]
+        if labelled:
+            raise UsageError(f"A regression has targets and no labels, however {labelled[0]} has a label.")
+    else:
+        _check_labels(card, sources)
+    for section, names in (
+        ("features", card.feature_names),
+        ("target", card.target_names),
+        ("spectators", [one.name for one in card.spectators]),
+        ("data", [source.name for source in card.data]),
+    ):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UsageError(f"Names in {section} must differ, however {twice[0]!r} occurs twice.")
+    if card.cuts and card.task == "regression":
+        raise UsageError(f"Cuts are compared with classifiers only, however the card has cuts: {card.cuts}.")
+    if card.negative_weights == "keep" and "bdt" in card.kinds:
+        raise UsageError("Trees need weights that are not negative: negative_weights abs, drop or zero, or no bdt.")
+    if card.mix:
+        raise UsageError("mix is for the samples of built-in tasks; give every source a `scale` instead.")
+
+
+def _check_labels(card: Card, sources: list[Source]) -> None:
+    """Refuse labels that are not 0, 1, ..., or given in two ways."""
+    labels = {source.label for source in card.data}
+    if card.target:
+        if len(card.target) > 1:
+            raise UsageError(f"A classification has one column of labels, however: target {card.target_names}.")
+        if labels != {None}:
+            raise UsageError("Labels come from the sources or from `target`, however the card has both.")
+        return
+    if isinstance(card.test, str):
+        raise UsageError("`test` must list sources with labels, as `data` does, however it is a path.")
+    for source in sources:
+        if source.label is None:
+            raise UsageError(f"Every source needs a label, however {source.name} has none (or name a `target`).")
+    numbers = sorted(label for label in labels if label is not None)
+    if numbers != list(range(len(numbers))) or len(numbers) < 2:
+        raise UsageError(f"Labels of the sources must be 0, 1, ..., at least two of them, however: {numbers}.")
+    if card.classes and len(card.classes) != len(numbers):
+        raise UsageError(f"classes must name {len(numbers)} classes, however: {card.classes}.")

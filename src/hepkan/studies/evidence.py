@@ -44,6 +44,7 @@ class Test:
     group: NDArray[np.int64]
     targets: tuple[str, ...] = ()
     scale: Floats | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def over_seeds(found: Sequence[tuple[Mapping[str, float], Mapping[str, Floats]]]
 
 def _classification(score: Floats, test: Test, card: Card) -> tuple[dict[str, float], dict[str, Floats]]:
     """AUC, rejections, significance, and their repetitions."""
+    if score.ndim == 2:
+        return _many_classes(score, test, card)
     return bootstrap(
         test.y,
         score,
@@ -89,6 +92,19 @@ def _classification(score: Floats, test: Test, card: Card) -> tuple[dict[str, fl
         efficiencies=card.efficiencies,
         luminosity_fb=card.luminosity_fb,
     )
+
+
+def _many_classes(score: Floats, test: Test, card: Card) -> tuple[dict[str, float], dict[str, Floats]]:
+    """`auc`, the mean over classes of one against the rest, and `auc_<class>` of each; all repetitions alike."""
+    arguments = {"n_boot": card.bootstrap, "seed": card.split.seed, "efficiencies": ()}
+    values, many = {}, {}
+    for k in range(score.shape[1]):
+        label = (test.y == k).astype(np.int64)
+        central, repeated = bootstrap(label, score[:, k], test.weight, test.group, **arguments)  # type: ignore[arg-type]
+        name = test.classes[k] if test.classes else str(k)
+        values[f"auc_{name}"], many[f"auc_{name}"] = central["auc"], repeated["auc"]
+    mean = {"auc": float(np.mean(list(values.values())))}
+    return mean | values, {"auc": np.mean(list(many.values()), axis=0)} | many
 
 
 def _regression(score: Floats, test: Test, card: Card) -> tuple[dict[str, float], dict[str, Floats]]:
@@ -194,9 +210,11 @@ def difference(one: Measured, two: Measured, metric: str) -> dict[str, float | N
     Seed k of every model has the same partition into training and validation, so the seeds are paired like the
     repetitions of the bootstrap are.
     """
-    seeds = one.values[metric] - two.values[metric]
+    with np.errstate(invalid="ignore"):  # rejections are infinite where no background is left; their difference is NaN
+        seeds = one.values[metric] - two.values[metric]
+        repeated = one.repeated[metric] - two.repeated[metric]
     value = float(seeds.mean())
-    error = math.hypot(standard_error(seeds), spread(one.repeated[metric] - two.repeated[metric]))
+    error = math.hypot(standard_error(seeds), spread(repeated))
     sigma = value / error if error > 0 else 0.0
     return {"difference": finite(value), "error": finite(error), "sigma": finite(sigma)}
 

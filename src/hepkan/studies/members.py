@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from hepkan.errors import DataError
 from hepkan.files import atomic_folder
 from hepkan.studies.card import Card
+from hepkan.studies.own_data import card_of, load_own, load_own_test
 from hepkan.tasks import get_task
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Data:
     fractions: tuple[float, float, float]
     split_seed: int
     negative_weights: str
+    recipe: str = ""
+    """How the user's own files are read, as JSON; empty for samples of built-in tasks."""
+    fold: int | None = None
+    """The part of a cross-evaluation that is the test part; None for a split into three."""
 
     @classmethod
     def of(cls, card: Card, task: str, sample: tuple[Path, str], test: tuple[Path, str] | None) -> Data:
@@ -63,7 +68,7 @@ class Data:
     @property
     def content(self) -> dict[str, Any]:
         """Return the same as JSON-able data, without the places of the files."""
-        places = ("path", "test_path", "task")
+        places = ("path", "test_path", "task", "recipe", *(("fold",) if self.fold is None else ()))
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in places}
 
 
@@ -81,8 +86,8 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Return `<label>-seed<k>`."""
-        return f"{self.label}-seed{self.seed}"
+        """Return `<label>-seed<k>`, or `<label>-fold<k>` in a cross-evaluation."""
+        return member_name(self.data, self.label, self.seed)
 
     @property
     def complete(self) -> bool:
@@ -117,17 +122,24 @@ class Step:
     text: str = ""
 
 
+def member_name(data: Data, label: str, seed: int) -> str:
+    """Return the name of a member and of its folder."""
+    return f"{label}-seed{seed}" if data.fold is None else f"{label}-fold{data.fold}"
+
+
 def make_member(data: Data, label: str, kind: str, seed: int, settings: Mapping[str, Any], root: Path) -> Member:
     """Return a member with its folder below `root/members` and the hash of all that decides its content."""
     decides = {"kind": kind, "seed": seed, "settings": settings, "data": data.content}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-    folder = root / "members" / f"{label}-seed{seed}"
+    folder = root / "members" / member_name(data, label, seed)
     return Member(data, label, kind, seed, json.dumps(settings, sort_keys=True), folder, digest)
 
 
 @lru_cache(maxsize=1)
 def load_table(data: Data) -> Table:
     """Return all events of a study, read once per process."""
+    if data.recipe:
+        return load_own(data)
     return get_task(data.task).table(
         n=data.rows, seed=data.split_seed, path=data.path, mix=dict(data.mix), features=data.features
     )
@@ -136,6 +148,8 @@ def load_table(data: Data) -> Table:
 @lru_cache(maxsize=1)
 def load_test(data: Data) -> Table:
     """Return the events of the study's own test file, read once per process."""
+    if data.recipe:
+        return load_own_test(data)
     assert data.test_path is not None
     return get_task(data.task).table(path=data.test_path, mix=dict(data.mix), features=data.features)
 
@@ -143,15 +157,25 @@ def load_test(data: Data) -> Table:
 def split(data: Data, seed: int) -> tuple[Table, Table, Table]:
     """Return training, validation and test part; the seed does not touch the test part.
 
-    With a test file the sample is divided into the other two.
+    With a test file the sample is divided into the other two, in a cross-evaluation all events outside of the fold.
     """
-    if data.test_path is not None:
-        share = data.fractions[0] / (data.fractions[0] + data.fractions[1])
+    share = data.fractions[0] / (data.fractions[0] + data.fractions[1])
+    if data.fold is not None:
+        table = load_table(data)
+        mine = np.asarray(table.extra["fold"]) == data.fold
+        train, validation = table.take(~mine).split((share, 1.0 - share), seed=seed)
+        return train, validation, table.take(mine)
+    if has_test_file(data):
         train, validation = load_table(data).split((share, 1.0 - share), seed=seed)
         return train, validation, load_test(data)
     parts = load_table(data).split(data.fractions, seed=seed, test_seed=data.split_seed)
     train, validation, test = parts
     return train, validation, test
+
+
+def has_test_file(data: Data) -> bool:
+    """Return whether the test part has files of its own."""
+    return data.test_path is not None or (bool(data.recipe) and bool(card_of(data.recipe).tests))
 
 
 def shown(data: Data) -> Table:
@@ -186,6 +210,7 @@ def train_member(member: Member, progress: Callable[[Step], None] | None = None)
         json.loads(member.settings),
         seed=member.seed,
         progress=epoch_done,
+        negative_weights="keep" if data.negative_weights == "keep" else "abs",
         checkpoint=member.folder.parent / f".{member.name}-{member.digest[:12]}.checkpoint",
     )
     with atomic_folder(member.folder) as folder:
@@ -229,9 +254,14 @@ def score_table(part: str, table: Table, trained: TrainedModel) -> pa.Table:
     bad = int(np.isnan(score.reshape(len(score), -1)).any(axis=1).sum())
     if bad:
         raise DataError(f"{trained.kind} (seed {trained.seed}) gives NaN for {bad} of {len(score)} {part} events.")
-    names = ("score",) if score.ndim == 1 else table.target_names
+    names = ("score",) if score.ndim == 1 else outputs_of(table)
     columns = dict(zip(names, score.reshape(len(score), -1).T, strict=True))
     return pa.table({"part": pa.array([part] * len(score)), "id": table.id, **columns})
+
+
+def outputs_of(table: Table) -> tuple[str, ...]:
+    """Return the names of several outputs: the classes, or the targets of a regression."""
+    return table.classes if table.classification else table.target_names
 
 
 def _record(member: Member, trained: TrainedModel, *sizes: int) -> dict[str, Any]:

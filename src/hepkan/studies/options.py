@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from hepkan.data.files import anchored
 from hepkan.errors import UsageError
 from hepkan.studies.card import Card, Quick, build_card, validate
 from hepkan.tasks import TASKS, get_task
@@ -72,10 +73,31 @@ def read_raw(name: str) -> dict[str, Any]:
         path = Path(name)
         if not path.is_file():
             raise UsageError(f"There is no card {name!r}. Give a task ({', '.join(TASKS)}) or a YAML file.")
-        return parse_yaml(path.read_text(encoding="utf-8"), name)
+        return anchor(parse_yaml(_text(path), name), path.parent)
     if Path(name).suffix or "/" in name:
         raise UsageError(f"A card ends in .yaml, however: {name!r}. Built-in tasks: {', '.join(TASKS)}.")
     return parse_yaml(get_task(name).card_text(), name)
+
+
+def _text(path: Path) -> str:
+    """Return the text of a card."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"A card must be text in UTF-8, however {path} is not ({error.reason}).") from error
+
+
+def anchor(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Let relative paths of files that do not exist here be relative to the card's folder."""
+    for section in ("data", "test"):
+        sources = raw.get(section)
+        for source in sources if isinstance(sources, list) else ():
+            files = source.get("files") if isinstance(source, dict) else None
+            if isinstance(files, list):
+                source["files"] = [anchored(one, folder) if isinstance(one, str) else one for one in files]
+    if isinstance(raw.get("test"), str):
+        raw["test"] = anchored(raw["test"], folder)
+    return raw
 
 
 def parse_yaml(text: str, name: str) -> dict[str, Any]:

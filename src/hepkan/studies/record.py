@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import math
@@ -20,19 +21,26 @@ from hepkan.errors import DataError
 from hepkan.files import atomic_file, write_text
 from hepkan.studies import evidence
 from hepkan.studies.card import Card
+from hepkan.studies.conditional import conditional
 from hepkan.studies.environment import environment
-from hepkan.studies.members import Data, Member, load_table, shown, split, thin
+from hepkan.studies.members import Data, Member, load_table, outputs_of, shown, split, thin
+from hepkan.studies.own_data import learn
 from hepkan.tasks import TASKS
 
 if TYPE_CHECKING:
     from hepkan.data import Table
 
+INPUTS_FILE = "inputs.json"
+"""What the training events of own files taught: replacements of missing values, ranges, names of classes."""
+
 INPUTS = 20_000
 """Test events whose inputs are kept for the page."""
 
 
-def write_record(card: Card, members: Sequence[Member], folder: Path, command: str) -> dict[str, Any]:
-    """Write everything of a run but its page, and return the report."""
+def write_record(
+    card: Card, members: Sequence[Member], folder: Path, command: str, folds: Sequence[Member] = ()
+) -> dict[str, Any]:
+    """Write everything of a run but its page, and return the report; `folds` are the members of a cross-evaluation."""
     data = members[0].data
     test, train = split(data, 0)[2], shown(data)
     best = best_member(members, members[0].label)
@@ -43,6 +51,10 @@ def write_record(card: Card, members: Sequence[Member], folder: Path, command: s
     write_parquet(folder / "history.parquet", pa.concat_tables(histories, promote_options="default"))
     copy_model(best, folder)
     report = make_report(card, members, test, command)
+    if data.recipe:
+        write_text(folder / INPUTS_FILE, json.dumps(dataclasses.asdict(learn(data.recipe)), indent=1, allow_nan=False))
+    if folds:
+        report["cross_evaluation"] = write_cross(card, folds, folder)
     write_text(folder / "report.json", json.dumps(report, indent=1, allow_nan=False))
     return report
 
@@ -74,11 +86,12 @@ def make_report(card: Card, members: Sequence[Member], test: Table, command: str
         "errors": [row for name, one in measured.items() for row in evidence.error_rows(name, one)],
         "comparisons": evidence.comparisons(measured, kinds, card.main, card.reference),
         "roc": {name: evidence.roc_points(columns, events) for name, columns in {**scores, **cuts}.items()}
-        if test.classification
+        if test.classification and len(test.classes) == 2
         else {},
         "features": describe_features(card, test),
         "targets": describe_targets(card, events),
         "derived": derived_rows(card, scores, test, events),
+        "conditional": conditional(card, members, test),
     }
 
 
@@ -86,7 +99,7 @@ def judge(data: Data, test: Table) -> evidence.Test:
     """Return the test events as `evidence` needs them."""
     weight = full_weight(data, test)
     if test.classification:
-        return evidence.Test(test.y, weight, test.group)
+        return evidence.Test(test.y, weight, test.group, classes=test.classes)
     size = np.abs(weight)
     scale = np.sqrt(np.average((test.y - np.average(test.y, axis=0, weights=size)) ** 2, axis=0, weights=size))
     return evidence.Test(test.y, weight, test.group, test.target_names, np.where(scale > 0, scale, 1.0))
@@ -127,8 +140,6 @@ def derived_rows(
 
 def describe_data(data: Data, card: Card, member: Member, test: Table) -> dict[str, Any]:
     """Return where the events come from, how many there are, and what each process yields in pb."""
-    from hepkan.physics.io import read_sample
-
     table = load_table(data)
     process = process_of(table)
     yields = []
@@ -138,10 +149,10 @@ def describe_data(data: Data, card: Card, member: Member, test: Table) -> dict[s
         yields.append({**entry, "effective": part.effective_size(), "pb": float(part.weight.sum())})
     sizes = member.record["events"]
     return {
-        "source": card.data[0].files[0],
-        "recipe_hash": str(read_sample(data.path, ["label"]).metadata.get("recipe_hash", "")),
+        "source": ", ".join(name for source in card.data for name in source.files),
+        "recipe_hash": recipe_hash(data),
         "sha256": data.sha256,
-        "test_source": card.test,
+        "test_source": ", ".join(name for source in card.tests for name in source.files) or None,
         "test_sha256": data.test_sha256,
         "n_train": sizes["train"],
         "n_validation": sizes["validation"],
@@ -150,12 +161,39 @@ def describe_data(data: Data, card: Card, member: Member, test: Table) -> dict[s
     }
 
 
+def recipe_hash(data: Data) -> str:
+    """Return the hash of what made a sample of a built-in task."""
+    from hepkan.physics.io import read_sample
+
+    return "" if data.recipe else str(read_sample(data.path, ["label"]).metadata.get("recipe_hash", ""))
+
+
+def write_cross(card: Card, folds: Sequence[Member], folder: Path) -> dict[str, Any]:
+    """Write the scores of all events, each by the model that never saw it, and return their measures."""
+    whole = load_table(folds[0].data)
+    fold = np.asarray(whole.extra["fold"])
+    first = scores_of(folds[0], "test", whole.take(fold == 0))
+    score = np.empty((len(whole), *first.shape[1:]))
+    for k, member in enumerate(folds):
+        score[fold == k] = scores_of(member, "test", whole.take(fold == k))
+    columns = {"id": whole.id, "fold": fold, "process": process_of(whole), **wide("target", whole.y, whole)}
+    columns |= {"weight": whole.weight, **wide("prediction", score, whole)}
+    spectators = {one.name: whole.extra[one.name] for one in card.spectators}
+    write_parquet(folder / "cross_scores.parquet", pa.table({**columns, **spectators}))
+    measured = evidence.measure([score], judge(folds[0].data, whole), card)
+    rows = evidence.result_rows(measured, evidence.model_facts(card.name, folds))
+    return {"model": card.main, "folds": len(folds), "event_id": card.event_id, "rows": rows}
+
+
 def describe_features(card: Card, table: Table) -> list[dict[str, str]]:
     """Return name, unit and label of the inputs; the card's words go before those of the table."""
-    return [
-        {"name": one.name, "unit": one.unit or unit, "label": one.label or label}
-        for one, unit, label in zip(card.features, table.units, table.labels, strict=True)
-    ]
+    own = {one.name: one for one in card.features}
+    entries = []
+    for name, unit, label in zip(table.names, table.units, table.labels, strict=True):
+        words = own.get(name)
+        chosen = {"unit": (words.unit if words else "") or unit, "label": (words.label if words else "") or label}
+        entries.append({"name": name, **chosen})
+    return entries
 
 
 def score_frame(data: Data, table: Table, part: str, members: Sequence[Member], best: Member) -> pa.Table:
@@ -174,11 +212,11 @@ def score_frame(data: Data, table: Table, part: str, members: Sequence[Member], 
 
 
 def wide(name: str, values: NDArray[Any], table: Table) -> dict[str, NDArray[Any]]:
-    """Return a column, or for a regression one column `name.target` for each target, as float32."""
+    """Return a column, or one column `name.output` for each target or class, as float32."""
     if values.ndim == 1:
         return {name: values}
     narrow = values.astype(np.float32)
-    return {f"{name}.{target}": narrow[:, t] for t, target in enumerate(table.target_names)}
+    return {f"{name}.{output}": narrow[:, t] for t, output in enumerate(outputs_of(table))}
 
 
 def input_frame(data: Data, table: Table) -> pa.Table:
@@ -200,9 +238,9 @@ def scores_of(member: Member, part: str, table: Table) -> NDArray[np.float64]:
             f"The scores in {member.folder} belong to other events. Delete that folder and give the command again "
             "with --resume."
         )
-    if table.classification:
+    if "score" in frame.column_names and table.classification:
         return np.asarray(frame["score"].to_numpy(), dtype=np.float64)
-    return np.column_stack([frame[name].to_numpy() for name in table.target_names]).astype(np.float64)
+    return np.column_stack([frame[name].to_numpy() for name in outputs_of(table)]).astype(np.float64)
 
 
 def full_weight(data: Data, part: Table) -> NDArray[np.float64]:
@@ -212,7 +250,7 @@ def full_weight(data: Data, part: Table) -> NDArray[np.float64]:
     weight = part.weight.copy()
     for name in np.unique(mine):
         total = weight[mine == name].sum()
-        if total != 0:
+        if total != 0 and (whole == name).any():
             weight[mine == name] *= table.weight[whole == name].sum() / total
     return weight
 
@@ -233,7 +271,7 @@ def best_member(members: Sequence[Member], label: str) -> Member:
 
 def copy_model(member: Member, folder: Path) -> None:
     """Put the model of a member into the run folder; kinds that cannot be saved leave none."""
-    for name in ("model.hepkan", "model.txt", "model.json"):
+    for name in ("model.hepkan", "model.txt", "model.json", "predictor.json", "model.flow"):
         (folder / name).unlink(missing_ok=True)
         if (member.folder / name).is_file():
             with atomic_file(folder / name) as temporary:

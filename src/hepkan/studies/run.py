@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from hepkan.errors import DataError, UsageError
 from hepkan.files import write_text
+from hepkan.studies import own_data
 from hepkan.studies.card import Card, check_runnable, check_settings, dump_card
 from hepkan.studies.environment import versions
 from hepkan.studies.folders import DONE, open_folder
-from hepkan.studies.members import Data, Member, Step, load_table, load_test, make_member
+from hepkan.studies.members import Data, Member, Step, has_test_file, load_table, load_test, make_member
+from hepkan.studies.own_data import check_folds, check_sources
 from hepkan.studies.pool import train_members
 from hepkan.studies.record import write_record
 from hepkan.tasks import TASKS, embedded
@@ -65,10 +68,10 @@ def run(
     finished = open_folder(folder, f"run {card.identity()} {data.sha256}", resume)
     if finished is not None:
         return Result(folder, finished, reused=True)
-    members = plan(card, data, folder)
+    members, folds = plan(card, data, folder), plan_folds(card, data, folder)
     write_text(folder / "card.yaml", dump_card(card.model_copy(update={"versions": versions()})))
-    train_members(members, workers, progress)
-    report = write_record(card, members, folder, command)
+    train_members([*members, *folds], workers, progress)
+    report = write_record(card, members, folder, command, folds)
     write_page(folder)
     write_text(folder / DONE, "")
     return Result(folder, report, reused=False)
@@ -83,10 +86,14 @@ def prepare(card: Card) -> Data:
     """
     check_settings(card, {kind: tuple(settings) for kind, settings in default_settings().items()})
     check_runnable(card)
+    if card.own:
+        check_sources(card)
     data = locate(card)
     table = load_table(data)
-    if data.test_path is not None:
+    if has_test_file(data):
         load_test(data)
+    if card.own:
+        check_folds(card, table)
     check_target(card, table)
     for name in card.cuts:
         table.column(name)
@@ -94,11 +101,13 @@ def prepare(card: Card) -> Data:
 
 
 def check_target(card: Card, table: Table) -> None:
-    """Refuse a card that asks for something else than its sample holds.
+    """Refuse a card that asks for something else than its sample holds or its models can do.
 
     Raises:
-        UsageError: classes instead of targets, other targets, or a cut in a regression.
+        UsageError: classes instead of targets, other targets, a cut in a regression, or a model for the other task.
     """
+    from hepkan.baselines import check_task
+
     kind = "classification" if table.classification else "regression"
     if card.task != kind:
         raise UsageError(f"This sample is one for {kind}, however the card says task: {card.task}.")
@@ -109,6 +118,8 @@ def check_target(card: Card, table: Table) -> None:
         )
     if card.cuts and not table.classification:
         raise UsageError(f"Cuts are compared with classifiers only, however the card has cuts: {card.cuts}.")
+    for model in card.kinds:
+        check_task(model, table)
 
 
 def default_settings() -> dict[str, Mapping[str, Any]]:
@@ -124,8 +135,10 @@ def locate(card: Card) -> Data:
     Raises:
         DataError: the file does not exist or is not readable.
     """
+    if card.own:
+        return own_data.locate(card)
     sample = _file(card.data[0].files[0])
-    test = None if card.test is None else _file(card.test)
+    test = None if card.test is None else _file(str(card.test))
     return Data.of(card, card.name if card.name in TASKS else next(iter(TASKS)), sample, test)
 
 
@@ -147,3 +160,16 @@ def plan(card: Card, data: Data, folder: Path) -> list[Member]:
     return [
         make_member(data, kind, kind, seed, settings[kind], folder) for kind in card.kinds for seed in range(card.seeds)
     ]
+
+
+def plan_folds(card: Card, data: Data, folder: Path) -> list[Member]:
+    """Return the members of the cross-evaluation of the main model, one for each fold; none without folds.
+
+    Samples of built-in tasks have a test part of their own and no folds.
+    """
+    if not card.own or card.folds is None:
+        return []
+    defaults = default_settings()[card.main]
+    settings = {**defaults, **card.settings(card.main, defaults)}
+    parts = (dataclasses.replace(data, fold=fold) for fold in range(card.folds))
+    return [make_member(part, card.main, card.main, 0, settings, folder) for part in parts]

@@ -1,0 +1,168 @@
+"""What a function of one variable may be: single primitives, polynomials and primitives of primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepkan.errors import DataError
+from hepkan.interpret.affine_fit import AffineFit, affine_fits
+from hepkan.interpret.expression import Call, Expression, Input, Sum, complexity, transform
+from hepkan.interpret.primitives import PRIMITIVES, Primitive
+
+Floats = NDArray[np.float64]
+
+_X = Input(0)
+_POINTS = 96
+_NESTED = ("square", "sqrt", "exp", "log", "sin", "cos", "tanh", "inverse", "inverse_square", "cosh", "arctanh")
+_POWERS = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A function of one variable.
+
+    Attributes:
+        body: the function, of the feature in column 0.
+        r2: share of the variance that it explains.
+        name: short name of its shape.
+    """
+
+    body: Expression
+    r2: float
+    name: str
+
+    @property
+    def complexity(self) -> int:
+        """Cost of the function."""
+        return complexity([self.body])
+
+    @property
+    def score(self) -> float:
+        """Quality of the fit against complexity; smaller is better."""
+        return float(np.log10(max(1.0 - self.r2, 1e-12))) + 0.12 * self.complexity
+
+    def of(self, variable: Expression) -> Expression:
+        """Return the function of another variable."""
+        return transform([self.body], lambda old, new: variable if isinstance(old, Input) else new).roots[0]
+
+
+def candidates(
+    x: Floats,
+    y: Floats,
+    weight: Floats | None = None,
+    *,
+    primitives: Sequence[Primitive],
+    nested: str = "none",
+    margin: float = 0.01,
+    keep: int = 8,
+) -> list[Candidate]:
+    r"""Return the best candidates for values of a function at points, best first.
+
+    **Shape** x, y, weight: `(n,)`.
+
+    Arguments:
+        x: points.
+        y: values.
+        weight: of the points.
+        primitives: the table to choose from.
+        nested: `none`; `log` for :math:`\frac{1}{q} \log(c f(a x + b) + d)`, the form that factors and their powers
+            take in a sum of logarithms; `power` for :math:`(c f(a x + b) + d)^{1/q}`, for values of one sign.
+        margin: how far beyond the range of x, relative to it, candidates must be defined. A positive x stays positive.
+        keep: how many to return.
+
+    Raises:
+        DataError: too few points, or values that do not vary.
+    """
+    points, values, share = _thinned(x, y, weight)
+    span = guarded(points, margin)
+    found = [_single(fit) for fit in affine_fits(points, values, share, primitives, span=span)]
+    found += _polynomials(points, values, share)
+    if nested != "none":
+        found += _nested(points, values, share, span, [p for p in primitives if p.name in _NESTED], nested)
+    return sorted((one for one in found if np.isfinite(one.r2)), key=lambda one: one.score)[:keep]
+
+
+def guarded(points: Floats, margin: float) -> tuple[float, float]:
+    """Return the range of points widened by a margin, which does not change the sign of its ends."""
+    low, high = float(points.min()), float(points.max())
+    step = margin * (high - low)
+    return (
+        low - step if low <= 0.0 or low - step > 0.0 else 0.5 * low,
+        high + step if high >= 0.0 or high + step < 0.0 else 0.5 * high,
+    )
+
+
+def _thinned(x: Floats, y: Floats, weight: Floats | None) -> tuple[Floats, Floats, Floats]:
+    """Return some of the points, at equal steps of their order and with both ends."""
+    order = np.argsort(x, kind="stable")
+    if len(order) > _POINTS:
+        order = order[np.unique(np.linspace(0, len(order) - 1, _POINTS).round().astype(int))]
+    share = np.ones(len(order)) if weight is None else np.maximum(weight[order], 0.0)
+    return x[order], y[order], share + 1e-3 * (share.mean() + 1e-300)
+
+
+def _single(fit: AffineFit) -> Candidate:
+    if fit.primitive is None:
+        return Candidate(Sum((_X,), (fit.c * fit.a,), fit.c * fit.b + fit.d), fit.r2, "x")
+    call = Call(fit.primitive, Sum((_X,), (fit.a,), fit.b))
+    return Candidate(Sum((call,), (fit.c,), fit.d), fit.r2, fit.primitive.name)
+
+
+def _polynomials(x: Floats, y: Floats, weight: Floats) -> list[Candidate]:
+    """Return general polynomials of degree 2 to 4, in x itself."""
+    found = []
+    total = weight @ np.square(y - weight @ y / weight.sum())
+    scale = np.abs(x).max()
+    powers = [Call(PRIMITIVES[name], _X) for name in ("square", "cube", "quartic")]
+    for degree in (2, 3, 4):
+        matrix = np.vander(x / scale, degree + 1, increasing=True)
+        root = np.sqrt(weight)
+        solution = np.linalg.lstsq(matrix * root[:, None], y * root, rcond=None)[0]
+        r2 = 1.0 - weight @ np.square(matrix @ solution - y) / total
+        factors = solution / scale ** np.arange(degree + 1)
+        terms = (_X, *powers[: degree - 1])
+        body = Sum(terms, tuple(factors[1:].tolist()), float(factors[0]))
+        found.append(Candidate(body, float(r2), f"polynomial {degree}"))
+    return found
+
+
+def _nested(
+    x: Floats, y: Floats, weight: Floats, span: tuple[float, float], primitives: Sequence[Primitive], form: str
+) -> list[Candidate]:
+    if form == "power":
+        if not (np.all(y > 0.0) or np.all(y < 0.0)):
+            return []
+        sign = float(np.sign(y[0]))
+        y = np.log(np.abs(y))
+    found = []
+    for power in _POWERS:
+        if form == "power" and power == 1.0:
+            continue
+        factor = np.exp(power * (y - y.max() if power > 0 else y - y.min()))
+        shift = y.max() if power > 0 else y.min()
+        try:
+            fits = affine_fits(x, factor, weight, primitives, span=span)
+        except DataError:
+            continue
+        for fit in fits[:4]:
+            inner = _single(fit).body
+            with np.errstate(all="ignore"):
+                if not (np.all(fit(np.linspace(*span, 65)) > 0.0) and np.all(fit(x) > 0.0)):
+                    continue
+            model = np.log(fit(x)) / power
+            r2 = 1.0 - weight @ np.square(y - model - shift) / (weight @ np.square(y - weight @ y / weight.sum()))
+            body: Expression = Sum((Call(PRIMITIVES["log"], inner),), (1.0 / power,), float(shift))
+            if form == "power":
+                body = Sum((Call(PRIMITIVES["exp"], body),), (sign,), 0.0)
+            name = "x" if fit.primitive is None else fit.primitive.name
+            found.append(Candidate(body, float(r2), f"{form} {power:g} {name}"))
+    if form == "power":
+        fits = affine_fits(x, y, weight, primitives, span=span)
+        for fit in fits[:3]:
+            body = Sum((Call(PRIMITIVES["exp"], _single(fit).body),), (sign,), 0.0)
+            found.append(Candidate(body, fit.r2, f"exp {'x' if fit.primitive is None else fit.primitive.name}"))
+    return found

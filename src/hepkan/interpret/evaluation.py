@@ -1,0 +1,155 @@
+"""Values and derivatives of a graph in float64: one pass forward, one backward, for all constants at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepkan.interpret.expression import (
+    Call,
+    Expression,
+    Input,
+    Lines,
+    Product,
+    Spline,
+    Sum,
+    constants_of,
+    ordered,
+)
+
+Floats = NDArray[np.float64]
+
+
+class Program:
+    """A graph bound to events; what does not depend on constants is computed once.
+
+    **Shape** X: `(n, features)`.
+
+    Arguments:
+        roots: the outputs.
+        X: raw features in float64.
+    """
+
+    def __init__(self, roots: Sequence[Expression], X: Floats) -> None:
+        self.roots = tuple(roots)
+        self.n = len(X)
+        self.nodes = ordered(roots)
+        self.place = {id(node): number for number, node in enumerate(self.nodes)}
+        self.inputs = [[self.place[id(argument)] for argument in node.arguments()] for node in self.nodes]
+        self.start = constants_of(roots)
+        sizes = [len(node.constants()) for node in self.nodes]
+        self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
+        self._outputs = [self.place[id(root)] for root in self.roots]
+        self._moves = self._depends_on_constants()
+        self._bases: dict[int, Floats] = {}
+        self._fixed: dict[int, Floats] = {}
+        self._prepare(X)
+
+    def _depends_on_constants(self) -> list[bool]:
+        moves: list[bool] = []
+        for number, below in enumerate(self.inputs):
+            own = self.offsets[number + 1] > self.offsets[number]
+            moves.append(bool(own) or any(moves[place] for place in below))
+        return moves
+
+    def _prepare(self, X: Floats) -> None:
+        """Compute all values that no constant changes, and the B-splines of such arguments."""
+        with np.errstate(all="ignore"):
+            for number, node in enumerate(self.nodes):
+                below = self.inputs[number]
+                if isinstance(node, Input):
+                    self._fixed[number] = X[:, node.column]
+                elif not self._moves[number]:
+                    self._fixed[number] = self._value(node, [self._fixed[place] for place in below], self.start[:0])
+                elif isinstance(node, Spline) and not self._moves[below[0]]:
+                    self._bases[number] = node.basis(self._fixed[below[0]])
+
+    def values(self, constants: Floats) -> list[Floats]:
+        """Return the values of all nodes; NaN where a function is not defined."""
+        values: list[Floats] = []
+        with np.errstate(all="ignore"):
+            for number, node in enumerate(self.nodes):
+                if number in self._fixed:
+                    values.append(self._fixed[number])
+                    continue
+                own = constants[self.offsets[number] : self.offsets[number + 1]]
+                if number in self._bases:
+                    values.append(self._bases[number] @ own)
+                else:
+                    values.append(self._value(node, [values[place] for place in self.inputs[number]], own))
+        return values
+
+    def _value(self, node: Expression, arguments: list[Floats], own: Floats) -> Floats:
+        if isinstance(node, Sum):
+            numbers = node.numbers()
+            numbers[node.free()] = own
+            total = np.full(self.n, numbers[-1])
+            for coefficient, values in zip(numbers[:-1], arguments, strict=True):
+                total += coefficient * values
+            return total
+        if isinstance(node, Product):
+            return np.asarray(np.prod(arguments, axis=0))
+        if isinstance(node, Call):
+            return np.asarray(node.primitive.function(arguments[0]))
+        if isinstance(node, Spline):
+            return np.asarray(node.basis(arguments[0]) @ (own if node.free else node.coefficients))
+        assert isinstance(node, Lines)
+        return np.where(np.isnan(arguments[0]), np.nan, np.interp(arguments[0], node.x, node.z))
+
+    def outputs(self, values: Sequence[Floats]) -> Floats:
+        """Return the outputs among the values, `(n, outputs)`."""
+        return np.stack([values[place] for place in self._outputs], axis=1)
+
+    def jacobian(self, values: Sequence[Floats], constants: Floats, output: int = 0) -> Floats:
+        """Return the derivatives of one output by all constants, `(n, constants)`."""
+        slopes: list[Floats | None] = [None] * len(self.nodes)
+        slopes[self._outputs[output]] = np.ones(self.n)
+        result = np.zeros((self.n, len(constants)))
+        with np.errstate(all="ignore"):
+            for number in range(self._outputs[output], -1, -1):
+                slope = slopes[number]
+                if slope is None or not self._moves[number]:
+                    continue
+                below = self.inputs[number]
+                arguments = [values[place] for place in below]
+                block = slice(self.offsets[number], self.offsets[number + 1])
+                own = constants[block]
+                if block.stop > block.start:
+                    result[:, block] = slope[:, None] * self._own_derivative(number, arguments)
+                needed = [self._moves[place] for place in below]
+                if any(needed):
+                    for place, factor in zip(below, self._derivatives(number, arguments, own), strict=True):
+                        if self._moves[place]:
+                            old = slopes[place]
+                            slopes[place] = slope * factor if old is None else old + slope * factor
+        return result
+
+    def _own_derivative(self, number: int, arguments: list[Floats]) -> Floats:
+        node = self.nodes[number]
+        if isinstance(node, Sum):
+            columns = [*arguments, np.ones(self.n)]
+            return np.stack([columns[place] for place in node.free()], axis=1)
+        assert isinstance(node, Spline)
+        return self._bases[number] if number in self._bases else node.basis(arguments[0])
+
+    def _derivatives(self, number: int, arguments: list[Floats], own: Floats) -> list[Floats]:
+        node = self.nodes[number]
+        if isinstance(node, Sum):
+            numbers = node.numbers()
+            numbers[node.free()] = own
+            return [np.asarray(coefficient) for coefficient in numbers[:-1]]
+        if isinstance(node, Product):
+            others = [arguments[:i] + arguments[i + 1 :] for i in range(len(arguments))]
+            return [np.asarray(np.prod(rest, axis=0)) if rest else np.ones(self.n) for rest in others]
+        if isinstance(node, Call):
+            return [np.asarray(node.primitive.derivative(arguments[0]))]
+        assert isinstance(node, Spline)
+        return [np.asarray(node.slopes(arguments[0]) @ (own if node.free else node.coefficients))]
+
+
+def evaluate(roots: Sequence[Expression], X: Floats) -> Floats:
+    """Return the outputs of a graph for events, `(n, features)` to `(n, outputs)`."""
+    program = Program(roots, X)
+    return program.outputs(program.values(program.start))

@@ -1,0 +1,244 @@
+"""From a trained KAN to a formula: edges are exchanged one by one, judged by the loss of the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from hepkan.errors import DataError, UsageError
+from hepkan.interpret.candidates import Candidate, candidates
+from hepkan.interpret.checks import Events, checked_events, floats
+from hepkan.interpret.conversion import Edge, network_graph
+from hepkan.interpret.evaluation import Program, evaluate
+from hepkan.interpret.expression import Expression, Spline, Sum, constants_of, splines_of, substituted, transform
+from hepkan.interpret.finishing import EXACT, finished, front, row_of, tolerance_of
+from hepkan.interpret.formula import Formula, Row
+from hepkan.interpret.objective import Objective
+from hepkan.interpret.primitives import Primitive, choose
+from hepkan.interpret.refit import refit
+from hepkan.interpret.shapes import Shape, eliminated, follow
+from hepkan.interpret.snapping import Snapping, snapped
+from hepkan.nn.networks import KAN
+
+Floats = NDArray[np.float64]
+
+SMALL = 400
+"""Numbers of a network up to which its splines are fitted again while edges are taken away and exchanged."""
+_IN_CONTEXT = 3
+_RESOLVED = 1e-6
+
+
+def symbolic(
+    model: KAN,
+    X: ArrayLike | Tensor,
+    y: ArrayLike | Tensor | None = None,
+    weight: ArrayLike | Tensor | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    loss: str | None = None,
+    primitives: Sequence[str | Primitive] | None = None,
+    tolerance: float = 0.01,
+    margin: float = 0.01,
+    max_events: int = 4000,
+) -> Formula:
+    r"""Exchange the edges of a trained KAN for formulae.
+
+    Each edge is a function of one variable, in the first layer of the raw feature, the input map included. Candidates
+    are :math:`c f(a x + b) + d` and polynomials that are defined on the range of the data and a bit beyond. They are
+    tried in the network, each after a fit of all constants, and the simplest one wins whose loss stays within
+    `tolerance`; where none does the edge stays a spline, which the formula carries as a piecewise polynomial. A network
+    of few numbers also loses the edges it does not need first, and its splines are fitted again all the time. Last come
+    a joint fit, the removal of terms, and known constants, where the loss does not suffer.
+
+    **Shape** X: `(n, features)`, y: `(n,)` labels or `(n, outputs)`, weight: `(n,)`.
+
+    Arguments:
+        model: the network; it is not changed.
+        X: raw features, all that the model takes.
+        y: target; without it the formula is fitted to the network's outputs before the link (`fidelity`).
+        weight: of the events.
+        names: of the features, the model's by default.
+        loss: as in `hepkan.fit`; by default cross-entropy for classifiers and the mean squared error otherwise.
+        primitives: the functions to choose from, all of the table by default.
+        tolerance: how much worse than the network the formula may be, in parts of what the network gains over a
+            constant.
+        margin: how far beyond the data functions must be defined, relative to their range.
+        max_events: events used, at equal steps of the order given.
+
+    Raises:
+        UsageError: no KAN, shapes that do not fit, an unknown loss or primitive.
+        DataError: NaN, too few events, features or targets that do not vary, a network that is constant.
+
+    References:
+        Choice in context: "GSR" (arXiv:2603.15250).
+    """
+    graph = network_graph(model)
+    events, name, label = _events(model, X, y, weight, names, loss, max_events)
+    objective = Objective(name, events.y, events.weight)
+    shape = Shape(graph.roots, _edges(graph.edges, model), objective(evaluate(graph.roots, events.X)))
+    if not np.isfinite(shape.loss):
+        raise DataError("A formula needs events on which the network is finite, however it is not on some of these.")
+    scale = objective.of_constant()
+    table = choose(primitives)
+    rows = [replace(row_of(shape.roots, shape.loss, events.names, events.positive), text="spline network")]
+    allowed = shape.loss + tolerance * max(scale - shape.loss, 0.0)
+    small = len(constants_of(shape.roots)) <= SMALL and len(shape.roots) == 1
+    ends: list[tuple[tuple[Expression, ...], float]] = []
+    if small:
+        shape = eliminated(shape, events.X, objective, floor=_RESOLVED * scale)
+        rows.append(row_of(shape.roots, shape.loss, events.names, events.positive))
+        how = Snapping(primitives=table, margin=margin, exact=EXACT * scale)
+        ends = [(one.roots, one.loss) for one in snapped(shape, events.X, objective, how)[:2]]
+    if not ends or min(end[1] for end in ends) > allowed:
+        ends.append(_greedy(_frozen(shape), events.X, objective, table, margin, allowed, rows, events))
+    formulas = []
+    for roots, _ in ends:
+        end = finished(roots, events.X, objective, tolerance=tolerance_of(len(events.X)))
+        if np.isfinite(end.loss):
+            formulas.append((end.loss, end.roots))
+            rows.append(row_of(end.roots, end.loss, events.names, events.positive))
+    good = [one for one in formulas if one[0] <= allowed] or formulas
+    value, best = min(good, key=lambda one: (len(splines_of(one[1])), one[0]))
+    return Formula(best, events.names, model.link, events.positive, front(rows), value, label)
+
+
+def as_formula(model: KAN, names: Sequence[str] | None = None) -> Formula:
+    """Return a KAN as it is, every edge a piecewise polynomial: equal to the network in float64.
+
+    Raises:
+        UsageError: no KAN.
+        DataError: numbers that are not finite, or a network that is constant.
+    """
+    graph = network_graph(model)
+    return Formula(graph.roots, _names(model, names), model.link, (False,) * model.n_features)
+
+
+def _names(model: KAN, names: Sequence[str] | None) -> tuple[str, ...]:
+    chosen = names if names is not None else model.feature_names
+    words = tuple(f"x{i}" for i in range(model.n_features)) if chosen is None else tuple(chosen)
+    if len(words) != model.n_features:
+        raise UsageError(f"names needs {model.n_features} names, one for each feature, however: {len(words)}.")
+    return words
+
+
+def _events(
+    model: KAN,
+    X: ArrayLike | Tensor,
+    y: ArrayLike | Tensor | None,
+    weight: ArrayLike | Tensor | None,
+    names: Sequence[str] | None,
+    loss: str | None,
+    most: int,
+) -> tuple[Events, str, str]:
+    """Return events, the loss, and what it is called."""
+    x = floats(X)
+    if x.ndim != 2 or x.shape[1] != model.n_features:
+        raise UsageError(f"X needs the shape (n, {model.n_features}), however it has {x.shape}.")
+    rows = np.unique(np.linspace(0, max(len(x) - 1, 0), min(len(x), most)).round().astype(np.intp))
+    share = None if weight is None else floats(weight)[rows]
+    if y is None:
+        target = evaluate(network_graph(model).roots, x[rows])
+        kept = np.isfinite(x[rows]).all(axis=1)
+        if kept.all():
+            return checked_events(x[rows], target, share, names=_names(model, names)), "mse", "fidelity"
+        return checked_events(x[rows], np.zeros(len(rows)), share, names=_names(model, names)), "mse", "fidelity"
+    target = floats(y)
+    if len(target) != len(x):
+        raise UsageError(f"y needs one value for each of the {len(x)} events, however its shape is {target.shape}.")
+    name = loss or ("mse" if model.link == "identity" else "cross_entropy")
+    events = checked_events(x[rows], target[rows], share, names=_names(model, names))
+    outputs = model.widths[-1]
+    if name == "cross_entropy":
+        if events.y.shape[1] != 1 or not np.isin(events.y, np.arange(max(outputs, 2))).all():
+            raise DataError(f"Labels must be whole numbers from 0 to {max(outputs, 2) - 1}, however some are not.")
+    elif events.y.shape[1] != outputs:
+        raise UsageError(f"y needs {outputs} columns, one for each output, however: {events.y.shape[1]}.")
+    return events, name, name
+
+
+def _edges(edges: Sequence[Edge], model: KAN) -> tuple[Edge, ...]:
+    """Return edges of hidden layers counted from 0, the last one being 1 as in the shapes of the recipe."""
+    last = len(model.layers) - 1
+    if last == 0:
+        return tuple(edge._replace(layer=1) for edge in edges)
+    return tuple(
+        edge if edge.layer == 0 else edge._replace(layer=edge.layer - last + 1, input=-1 - edge.input) for edge in edges
+    )
+
+
+def _frozen(shape: Shape) -> Shape:
+    """Return a shape whose splines fits do not change, each with a scale that they may."""
+
+    def change(old: Expression, new: Expression) -> Expression:
+        if isinstance(new, Spline):
+            return replace(new, free=False)
+        return new
+
+    moved = transform(shape.roots, change)
+    return Shape(moved.roots, follow(shape.edges, moved.new), shape.loss)
+
+
+def _greedy(
+    shape: Shape,
+    X: Floats,
+    objective: Objective,
+    primitives: Sequence[Primitive],
+    margin: float,
+    allowed: float,
+    rows: list[Row],
+    events: Events,
+) -> tuple[tuple[Expression, ...], float]:
+    """Exchange edges one by one, those that are described best first, while the loss stays at most `allowed`."""
+    refused: set[int] = set()
+    while True:
+        open_edges = [(place, edge) for place, edge in enumerate(shape.edges) if place not in refused]
+        if not open_edges:
+            return shape.roots, shape.loss
+        tables = _tables(shape, [edge for _, edge in open_edges], X, primitives, margin)
+        order = sorted(range(len(open_edges)), key=lambda i: tables[i][0].score if tables[i] else np.inf)
+        place, edge = open_edges[order[0]]
+        step = shape.loss + (allowed - shape.loss) / max(1, len(open_edges)) * 2.0
+        trial = _in_context(shape, edge, tables[order[0]], X, objective, min(allowed, step))
+        if trial is None:
+            refused.add(place)
+            continue
+        shape = Shape(trial.roots, trial.edges[:place] + trial.edges[place + 1 :], trial.loss)
+        refused = {one - (one > place) for one in refused}
+        rows.append(row_of(shape.roots, shape.loss, events.names, events.positive))
+
+
+def _tables(
+    shape: Shape, edges: Sequence[Edge], X: Floats, primitives: Sequence[Primitive], margin: float
+) -> list[list[Candidate]]:
+    """Return candidates of each edge, none where its function does not vary."""
+    program = Program(shape.roots, X)
+    values = program.values(program.start)
+    tables = []
+    for edge in edges:
+        x, y = values[program.place[id(edge.variable)]], values[program.place[id(edge.function)]]
+        try:
+            tables.append(candidates(x, y, primitives=primitives, margin=margin, keep=_IN_CONTEXT))
+        except DataError:
+            flat = Sum((), (), float(np.median(y)))
+            tables.append([Candidate(flat, 1.0, "constant")] if np.ptp(y) < 1e-9 * (1.0 + np.abs(y).max()) else [])
+    return tables
+
+
+def _in_context(
+    shape: Shape, edge: Edge, table: Sequence[Candidate], X: Floats, objective: Objective, allowed: float
+) -> Shape | None:
+    """Return the shape with an edge exchanged for the simplest candidate whose loss is allowed, or None."""
+    for one in sorted(table, key=lambda candidate: candidate.complexity):
+        moved = substituted(shape.roots, {id(edge.function): lambda _, one=one: one.of(edge.variable)})  # type: ignore[misc]
+        others = [other for other in shape.edges if other is not edge]
+        trial = Shape(moved.roots, follow(others, moved.new), np.inf)
+        trial = trial.moved(refit(trial.roots, X, objective, steps=12, tolerance=1e-3))
+        if trial.loss <= allowed:
+            place = shape.edges.index(edge)
+            edges = [*trial.edges[:place], edge, *trial.edges[place:]]
+            return Shape(trial.roots, tuple(edges), trial.loss)
+    return None

@@ -1,0 +1,127 @@
+"""Fit all constants of a graph together, in float64, by the method of Levenberg and Marquardt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from hepkan.interpret.evaluation import Program
+from hepkan.interpret.expression import Expression, with_constants
+from hepkan.interpret.objective import Objective
+
+Floats = NDArray[np.float64]
+
+_DAMPING = 1e-3
+_LARGEST_DAMPING = 1e12
+
+
+class Refit(NamedTuple):
+    """A fitted graph, its loss (infinity where it is not finite on some event), and the new node of each old one."""
+
+    roots: tuple[Expression, ...]
+    loss: float
+    new: Mapping[int, Expression]
+
+
+def refit(
+    roots: Sequence[Expression],
+    X: Floats,
+    objective: Objective,
+    *,
+    steps: int = 50,
+    tolerance: float = 1e-10,
+    enough: float = 0.0,
+) -> Refit:
+    r"""Lower the loss by steps :math:`(J^T H J + \lambda D) \delta = -J^T g` in all free constants.
+
+    H and g are curvature and slope of the loss by the outputs, D the diagonal of :math:`J^T H J`. The steps come from
+    an orthogonal factorisation, so that nearly redundant constants do no harm. A step that leaves the domain of a
+    function makes the loss infinite and is refused.
+
+    **Shape** X: `(n, features)`.
+
+    Arguments:
+        roots: the outputs.
+        X: raw features.
+        objective: the loss.
+        steps: at most.
+        tolerance: stops when a step lowers the loss by a smaller part.
+        enough: a loss that is good enough.
+
+    References:
+        "Numerical Optimization" (Nocedal and Wright, 2006), chapter 10.3.
+    """
+    program = Program(roots, X)
+    constants = program.start.copy()
+    values = program.values(constants)
+    loss = objective(program.outputs(values))
+    if not np.isfinite(loss) or not len(constants):
+        return Refit(tuple(roots), loss, {id(node): node for node in program.nodes})
+    damping, still = _DAMPING, 0
+    for _ in range(steps):
+        rows, right = _equations(program, values, constants, objective)
+        if not np.isfinite(rows).all():
+            break
+        factor, projected, scale = _reduced(rows, right)
+        moved = False
+        while damping < _LARGEST_DAMPING:
+            step = _solve(factor, projected, scale, damping)
+            trial = constants + step
+            new_values = program.values(trial)
+            new = objective(program.outputs(new_values))
+            if new < loss:
+                gain = loss - new
+                constants, values, loss, moved = trial, new_values, new, True
+                damping = max(damping / 8.0, 1e-14)
+                break
+            damping *= 6.0
+        if not moved or loss <= enough:
+            break
+        still = still + 1 if gain < tolerance * loss else 0
+        if still >= 2:
+            break
+    moved_to = with_constants(roots, constants)
+    return Refit(moved_to.roots, loss, moved_to.new)
+
+
+def _equations(
+    program: Program, values: Sequence[Floats], constants: Floats, objective: Objective
+) -> tuple[Floats, Floats]:
+    """Return the weighted rows of the Jacobian and what they should equal, all outputs below each other."""
+    terms = objective.terms(program.outputs(values))
+    rows, right = [], []
+    for output in range(len(program.roots)):
+        root = np.sqrt(np.abs(objective.weight) * terms.curvature[:, output])
+        rows.append(root[:, None] * program.jacobian(values, constants, output))
+        share = np.sqrt(np.abs(objective.weight)) * np.sign(objective.weight)
+        right.append(-share * terms.slope[:, output] / np.sqrt(terms.curvature[:, output]))
+    return np.concatenate(rows), np.concatenate(right)
+
+
+def _reduced(rows: Floats, right: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return R and Q^T b of the scaled rows, and the scale of each constant."""
+    scale = np.sqrt(np.square(rows).sum(axis=0))
+    scale[scale == 0.0] = 1.0
+    triangle = _triangle(np.column_stack([rows / scale, right]))
+    return triangle[: rows.shape[1], :-1], triangle[: rows.shape[1], -1], scale
+
+
+def _solve(factor: Floats, projected: Floats, scale: Floats, damping: float) -> Floats:
+    """Return the step of least squares with damping."""
+    size = factor.shape[1]
+    below = np.column_stack([np.sqrt(damping) * np.eye(size), np.zeros(size)])
+    triangle = _triangle(np.concatenate([np.column_stack([factor, projected]), below]))
+    step = scipy.linalg.solve_triangular(triangle[:size, :size], triangle[:size, size], check_finite=False)
+    return np.asarray(step / scale)
+
+
+def _triangle(matrix: Floats) -> Floats:
+    """Return R of the QR factorisation, with as many rows as columns."""
+    missing = max(0, matrix.shape[1] - len(matrix))
+    padded = np.concatenate([matrix, np.zeros((missing, matrix.shape[1]))]) if missing else matrix
+    (factor,) = scipy.linalg.qr(padded, mode="r", check_finite=False)
+    return np.asarray(factor[: matrix.shape[1]])

@@ -1,0 +1,154 @@
+"""Bring a graph into a form without redundant constants, and take away what the loss does not need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepkan.interpret.expression import Call, Expression, Product, Sum, transform, walk_sums
+from hepkan.interpret.objective import Objective
+from hepkan.interpret.refit import Refit, refit
+
+Floats = NDArray[np.float64]
+
+
+def tidied(roots: Sequence[Expression]) -> tuple[Expression, ...]:
+    r"""Return the same function with nested sums and products merged and free constants only where they matter.
+
+    :math:`\log(2 x + 4)` becomes :math:`\log(x + 2) + \log 2`, whose log 2 joins the sum above; likewise for powers,
+    exp and factors of products. Scales that became 1 are fixed.
+    """
+    return transform(roots, lambda old, new: _tidy(new)).roots
+
+
+def _tidy(node: Expression) -> Expression:
+    if isinstance(node, Sum):
+        return _merged(node)
+    if isinstance(node, Product):
+        return _product(node)
+    if isinstance(node, Call):
+        return _call(node)
+    return node
+
+
+def _as_sum(node: Expression) -> Sum:
+    return node if isinstance(node, Sum) else Sum((node,), (1.0,), 0.0)
+
+
+def _merged(node: Sum) -> Expression:
+    """Return a sum with the sums among its terms opened, and equal terms joined."""
+    totals: dict[int, float] = {}
+    terms: dict[int, Expression] = {}
+    bias = node.bias
+    for coefficient, term in zip(node.coefficients, node.terms, strict=True):
+        inner = _as_sum(term)
+        bias += coefficient * inner.bias
+        for c, t in zip(inner.coefficients, inner.terms, strict=True):
+            terms[id(t)] = t
+            totals[id(t)] = totals.get(id(t), 0.0) + coefficient * c
+    kept = [place for place, total in totals.items() if total != 0.0]
+    if len(kept) == 1 and bias == 0.0 and totals[kept[0]] == 1.0:
+        return terms[kept[0]]
+    return Sum(tuple(terms[place] for place in kept), tuple(totals[place] for place in kept), bias)
+
+
+def _scaled(node: Sum, scale: float, fixed: frozenset[int]) -> Sum:
+    coefficients = tuple(c / scale for c in node.coefficients)
+    return replace(node, coefficients=coefficients, bias=node.bias / scale, fixed=fixed)
+
+
+def _largest(node: Sum) -> int:
+    return max(range(len(node.terms)), key=lambda place: abs(node.coefficients[place]))
+
+
+def _product(node: Product) -> Expression:
+    """Return a product of factors whose scale is 1, times their scales."""
+    scale = 1.0
+    factors: list[Expression] = []
+    for factor in node.factors:
+        inner = _as_sum(factor)
+        if not inner.terms:
+            scale *= inner.bias
+            continue
+        if len(inner.terms) == 1 and inner.bias == 0.0:
+            scale *= inner.coefficients[0]
+            (term,) = inner.terms
+            factors += term.factors if isinstance(term, Product) else [term]
+            continue
+        place = _largest(inner)
+        size = inner.coefficients[place]
+        scale *= size
+        factors.append(_scaled(inner, size, frozenset([place])))
+    if not factors:
+        return Sum((), (), scale)
+    body = factors[0] if len(factors) == 1 else Product(tuple(factors))
+    return body if scale == 1.0 else Sum((body,), (scale,), 0.0)
+
+
+def _call(node: Call) -> Expression:
+    """Return a call whose argument has no redundant scale or shift."""
+    inner, primitive = _as_sum(node.argument), node.primitive
+    if not inner.terms:
+        value = float(primitive.function(np.array([inner.bias]))[0])
+        return Sum((), (), value) if math.isfinite(value) else node
+    if primitive.name == "exp":
+        argument = _merged(replace(inner, bias=0.0, fixed=frozenset()))
+        if isinstance(argument, Sum):
+            argument = replace(argument, fixed=frozenset([len(argument.terms)]))
+        return Sum((Call(primitive, argument),), (math.exp(min(inner.bias, 700.0)),), 0.0)
+    if primitive.name == "log" or primitive.degree is not None:
+        place = _largest(inner)
+        size = abs(inner.coefficients[place])
+        argument = _simple(_scaled(inner, size, frozenset([place])))
+        call = Call(primitive, argument)
+        if primitive.name == "log":
+            return Sum((call,), (1.0,), math.log(size))
+        assert primitive.degree is not None
+        return Sum((call,), (size**primitive.degree,), 0.0)
+    return node
+
+
+def _simple(node: Sum) -> Expression:
+    return node.terms[0] if len(node.terms) == 1 and node.coefficients[0] == 1.0 and node.bias == 0.0 else node
+
+
+def reduced(
+    roots: Sequence[Expression], X: Floats, objective: Objective, *, allowed: float
+) -> Refit:
+    """Take terms of sums away, one at a time and fitting the rest again, while the loss stays at most `allowed`.
+
+    **Shape** X: `(n, features)`.
+    """
+    best = refit(roots, X, objective, steps=30)
+    refused: set[tuple[int, int]] = set()
+    while True:
+        for number, node in enumerate(walk_sums(best.roots)):
+            places = [place for place in range(len(node.terms)) if (number, place) not in refused]
+            if len(node.terms) < 2 or not places:
+                continue
+            place = min(places, key=lambda one: abs(node.coefficients[one]))
+            trial = refit(_without(best.roots, node, place), X, objective, steps=20)
+            if trial.loss <= allowed:
+                best = Refit(tidied(trial.roots), trial.loss, {})
+                refused = set()
+                break
+            refused.add((number, place))
+            break
+        else:
+            return best
+
+
+def _without(roots: Sequence[Expression], target: Sum, place: int) -> tuple[Expression, ...]:
+    def change(old: Expression, new: Expression) -> Expression:
+        if old is not target:
+            return new
+        assert isinstance(new, Sum)
+        kept = [other for other in range(len(new.terms)) if other != place]
+        fixed = frozenset(kept.index(one) if one < len(new.terms) else len(kept) for one in new.fixed if one != place)
+        return Sum(tuple(new.terms[one] for one in kept), tuple(new.coefficients[one] for one in kept), new.bias, fixed)
+
+    return transform(roots, change).roots

@@ -1,0 +1,60 @@
+"""`hepkan symbolic` on run folders, and the picture of complexity against loss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hepkan.cli import app
+from hepkan.errors import UsageError
+from hepkan.interpret.finishing import front
+from hepkan.interpret.formula import Formula, Row
+from hepkan.report.front import complexity_front
+from hepkan.studies.options import load_card
+from hepkan.studies.run import run
+from hepkan.studies.symbolic_run import symbolic_run
+
+ROWS = (
+    Row(200, 1e-4, 15, "spline network"),
+    Row(9, 1e-3, 0, "x"),
+    Row(9, 2e-3, 0, "worse"),
+    Row(20, 1e-26, 0, "exact"),
+    Row(30, 1e-5, 2, "beaten"),
+)
+
+
+def test_front_keeps_the_reference_and_what_nothing_beats() -> None:
+    assert [row.text for row in front(ROWS)] == ["spline network", "x", "exact"]
+
+
+def test_front_is_drawn_on_a_logarithmic_axis_with_the_reference() -> None:
+    (axes,) = complexity_front(front(ROWS)).axes
+    assert axes.get_yscale() == "log"
+    drawn = np.concatenate([line.get_xdata() for line in axes.lines])
+    assert {200, 9, 20} <= set(np.asarray(drawn, dtype=float).tolist())
+    with pytest.raises(UsageError, match="empty"):
+        complexity_front(())
+
+
+@pytest.mark.slow
+def test_symbolic_of_a_run(sample: Path, tmp_path: Path) -> None:
+    overrides = ["bootstrap=20", "train.epochs=2", "models.kan.hidden=[1]", "models.kan.grid=3"]
+    card = load_card("multijet", models=("kan",), data=sample, seeds=1, overrides=overrides)
+    folder = run(card, output=tmp_path / "one", command="hepkan run multijet").folder
+    done = symbolic_run(folder, tolerance=0.1, events=300)
+    names = {path.name for path in done.folder.iterdir()}
+    assert names == {"formula.json", "formula.tex", "formula.py", "formula_root.txt", "report.json", "front.svg"}
+    report = json.loads((done.folder / "report.json").read_text())
+    auc = report["test"]["auc"]
+    assert auc["difference"][0] == pytest.approx(auc["formula"][0] - auc["run"][0])
+    assert Formula.load(done.folder / "formula.json").names == done.formula.names
+    assert report["network"] == "model.hepkan"
+
+
+def test_symbolic_of_no_run_is_a_wrong_use(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["symbolic", str(tmp_path / "nothing")])
+    assert result.exit_code == 2
