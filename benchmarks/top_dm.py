@@ -40,8 +40,8 @@ FAST, SLOW, SLOW_SEEDS = ["kan", "mlp", "linear", "met_split", "median"], ["bdt"
 FLOW = ["models.flow.epochs=12", "models.flow.learning_rate=0.002", "models.flow.samples=64"]
 GRIDS = "model.grid=3,5,8,10,20,30,50"
 BARE = ["models.kan.weight_decay=0.0", "models.kan.average=0.0", "models.kan.grid_updates=0"]
-SCAN_ROWS = 40_000
-SIZES = "rows=15000,30000,60000"
+SCAN_ROWS = 20_000
+SIZES = "rows=10000,20000,40000"
 LAYERS = "model.hidden=[5,5],[10,10],[20,20],[30,30],[50,50],[100,100]"
 SCANS: dict[str, tuple[str, str, list[str], int]] = {
     "grid": ("kan", GRIDS, [], 3),
