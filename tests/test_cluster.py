@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import runpy
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,16 @@ import pytest
 
 RECIPES = Path(__file__).parents[1] / "docs" / "cluster"
 
-pytest.importorskip("dask_jobqueue")
+if importlib.util.find_spec("dask_jobqueue") is None:
+    pytest.skip("dask-jobqueue is not installed", allow_module_level=True)
+
+
+@pytest.fixture(autouse=True)
+def own_interruptions() -> Iterator[None]:
+    """Keep the handler of Ctrl-C: dask-jobqueue sets its own when it is imported."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

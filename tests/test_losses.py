@@ -239,7 +239,7 @@ def test_penalties_scale_with_the_functions(scale: float, seed: int) -> None:
         assert penalties[1] == pytest.approx(factor * penalties[0])
 
 
-@pytest.mark.parametrize("name", REGULARISERS)
+@pytest.mark.parametrize("name", [name for name in REGULARISERS if name != "gates"])
 @pytest.mark.parametrize("degree", [2, 3])
 def test_gradients_of_penalties_are_the_numerical_ones(name: str, degree: int) -> None:
     layer = layer_of(degree)
@@ -334,3 +334,10 @@ def test_entropy_of_a_dead_layer_has_a_finite_gradient() -> None:
             parameter.zero_()
     REGULARISERS["entropy"](layer, torch.randn(8, 3, generator=torch.Generator().manual_seed(0))).backward()
     assert all(torch.isfinite(p.grad).all() for p in layer.parameters() if p.grad is not None)
+
+
+def test_penalty_on_gates_needs_gates() -> None:
+    model = hepkan.KAN([2, 2, 1], seed=0)
+    with pytest.raises(UsageError, match=r"interpret\.sparsify"):
+        penalty(model, torch.zeros(4, 2), {"gates": 0.1})
+    assert penalty(model, torch.zeros(4, 2), {"gates": 0.0}).item() == 0.0

@@ -223,7 +223,7 @@ def penalty(model: Any, z: Tensor, strengths: Mapping[str, float]) -> Tensor:
     """Return the penalties of a KAN, summed over layers; z: `(batch, inputs)` after the input map.
 
     Raises:
-        UsageError: unknown penalty, or the model has no KAN layers.
+        UsageError: unknown penalty, the model has no KAN layers, or `gates` of a model without gates.
     """
     for name in strengths:
         if name not in REGULARISERS:
@@ -231,6 +231,8 @@ def penalty(model: Any, z: Tensor, strengths: Mapping[str, float]) -> Tensor:
     layers = list(getattr(model, "layers", ()))
     if not layers or not all(hasattr(layer, "edge_functions") for layer in layers):
         raise UsageError(f"Penalties on edges need a KAN, however the model is a {type(model).__name__}.")
+    if strengths.get("gates") and not any(hasattr(layer, "open_gates") for layer in layers):
+        raise UsageError("The penalty 'gates' needs layers with gates, however there are none. Use interpret.sparsify.")
     total = z.new_zeros(())
     for layer in layers:
         for name, strength in strengths.items():
