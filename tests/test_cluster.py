@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
-import runpy
-import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,41 +19,50 @@ if importlib.util.find_spec("dask_jobqueue") is None:
     pytest.skip("dask-jobqueue is not installed", allow_module_level=True)
 
 
-@pytest.fixture(autouse=True)
-def own_interruptions() -> Iterator[None]:
-    """Keep the handler of Ctrl-C: dask-jobqueue sets its own when it is imported."""
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
+MAKE = """
+import json, runpy, sys
+if __name__ == "__main__":
+    with runpy.run_path(sys.argv[1])["make"]() as cluster:
+        print(json.dumps([cluster.job_script(), cluster.scheduler_address]), flush=True)
+        cluster.scale(jobs=int(sys.argv[2]))
+        sys.stdin.read()
+"""
 
 
-@pytest.fixture
-def cluster(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The cluster of a recipe, without jobs."""
-    monkeypatch.chdir(tmp_path)
-    with runpy.run_path(str(RECIPES / f"{request.param}.py"))["make"]() as made:
-        yield made
+@contextmanager
+def started(recipe: str, folder: Path, jobs: int = 0, **environment: str) -> Iterator[tuple[str, str]]:
+    """The job script and the address of a recipe's cluster, in a process of its own.
+
+    dask-jobqueue sets a handler for Ctrl-C when it is imported, and keeps an event loop.
+    """
+    (folder / "make.py").write_text(MAKE)
+    command = [sys.executable, "make.py", str(RECIPES / f"{recipe}.py"), str(jobs)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, text=True, **pipes) as process:
+        script, address = json.loads(process.stdout.readline())
+        yield script, address
+        process.stdin.close()
+        assert process.wait(60) == 0
 
 
-@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
-def test_job_script_of_slurm(cluster: Any) -> None:
-    lines = cluster.job_script().splitlines()
+def test_job_script_of_slurm(tmp_path: Path) -> None:
+    with started("slurm", tmp_path) as (script, address):
+        lines = script.splitlines()
     for line in ("#SBATCH -p main", "#SBATCH -n 1", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=3G"):
         assert line in lines
     assert "#SBATCH -t 04:00:00" in lines and "export OMP_NUM_THREADS=1" in lines
-    check_worker(next(line for line in lines if "dask_worker" in line), cluster.scheduler_address)
+    check_worker(next(line for line in lines if "dask_worker" in line), address)
 
 
-@pytest.mark.parametrize("cluster", ["htcondor"], indirect=True)
-def test_job_script_of_htcondor(cluster: Any) -> None:
-    script = cluster.job_script()
-    lines = script.splitlines()
+def test_job_script_of_htcondor(tmp_path: Path) -> None:
+    with started("htcondor", tmp_path) as (script, address):
+        lines = script.splitlines()
     for line in ("should_transfer_files = NO", "+MaxRuntime = 14400", "MY.DaskWorkerCores = 1", "Queue"):
         assert line in lines
     assert "MY.DaskWorkerMemory = 3000000000" in lines
     arguments = next(line for line in lines if line.startswith("Arguments"))
     assert "export OMP_NUM_THREADS=1" in arguments
-    check_worker(arguments, cluster.scheduler_address)
+    check_worker(arguments, address)
 
 
 def check_worker(line: str, address: str) -> None:
@@ -63,8 +72,7 @@ def check_worker(line: str, address: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
-def test_submitted_job_is_a_worker(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submitted_job_is_a_worker(tmp_path: Path) -> None:
     """A stand-in for `sbatch` that runs the job script at once; the worker joins and works."""
     from hepkan.executors import Dask
     from test_executors import double
@@ -73,10 +81,8 @@ def test_submitted_job_is_a_worker(cluster: Any, tmp_path: Path, monkeypatch: py
     for name, text in commands.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    cluster.scale(jobs=1)
-    with Dask(cluster.scheduler_address) as executor:
+    places = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parent)}
+    with started("slurm", tmp_path, 1, **places) as (_, address), Dask(address) as executor:
         assert sorted(executor.run(double, [1, 2])) == [(0, 2), (1, 4)]
         assert executor.workers == 1
 
