@@ -30,7 +30,7 @@ from hepkan.studies.options import load_card
 from hepkan.studies.run import prepare
 
 RESULT = Path(__file__).parent / "results" / "top_dm_ideas.json"
-ROWS, SEEDS = 20_000, (0, 1)
+ROWS, SEEDS = 10_000, (0, 1)
 IDEAS: dict[str, dict[str, dict[str, Any]]] = {
     "as tuned": {"kan": {}, "mlp": {}},
     "inputs standardised, not mapped to a normal distribution": {
