@@ -30,6 +30,8 @@ from summary import ROOT, count, facts, insert, provenance, seconds, table, verd
 
 from hepkan.files import write_text
 from hepkan.report.words import title, with_error
+from hepkan.studies.card import Card
+from hepkan.studies.evidence import Test, difference, measure
 from hepkan.studies.options import load_card
 from hepkan.studies.run import prepare, run
 from hepkan.studies.scan import scan
@@ -54,6 +56,8 @@ SCANS: dict[str, tuple[str, str, list[str], int]] = {
 """Name: model, what varies, other settings, seeds."""
 
 
+ALIKE = ("linear ensemble", "met_split ensemble", "median ensemble")
+"""Means of models whose seeds hardly differ: not worth a line."""
 _SCANNED = ("top_dm_grid", "top_dm_hidden", "top_dm_events", "top_dm_coverage")
 PAGES = dict.fromkeys(_SCANNED, ROOT / "docs" / "notebook.md")
 """Where a part stands, README by default."""
@@ -65,30 +69,40 @@ def show(step: Any) -> None:
         print(step.member, step.text, flush=True)
 
 
-def floor(scans: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+def predictions(report: Mapping[str, Any]) -> tuple[dict[str, list[Any]], Test]:
+    """Return the predictions `(n, targets)` of every seed of every model, and the test events of both runs."""
+    columns: dict[str, Any] = {}
+    for folder in (SLOW_RUN, RUN):  # the same test events in the same order
+        frame = pq.read_table(folder / "predictions.parquet")
+        columns |= {name: frame[name].to_numpy(zero_copy_only=False) for name in frame.column_names}
+    targets = tuple(one["name"] for one in report["targets"])
+    scale = np.array([one["scale"] for one in report["targets"]])
+
+    def together(name: str) -> Any:
+        return np.column_stack([columns[f"{name}.{target}"] for target in targets]).astype(np.float64)
+
+    scores = {
+        kind: [together(f"{kind}-seed{k}") for k in range(5) if f"{kind}-seed{k}.{targets[0]}" in columns]
+        for kind in (*FAST, *SLOW)
+    }
+    return scores, Test(together("target"), columns["weight"], columns["group"], targets, scale)
+
+
+def floor(
+    scores: Mapping[str, Sequence[Any]], test: Test, card: Card, scans: Mapping[str, Any], report: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return estimates of the smallest mean absolute error that can be reached, in standard deviations.
 
     From above: the mean prediction of all seeds of KAN, MLP and flow, on the test events. By extrapolation: the limit
     a of a + b n^-c through the learning curve of the KAN.
     """
-    columns: dict[str, Any] = {}
-    for folder in (SLOW_RUN, RUN):  # the same test events in the same order
-        frame = pq.read_table(folder / "predictions.parquet")
-        columns |= {name: frame[name].to_numpy(zero_copy_only=False) for name in frame.column_names}
-    targets = [name.removeprefix("target.") for name in columns if name.startswith("target.")]
-    truth = np.column_stack([columns[f"target.{t}"] for t in targets])
-    weight = columns["weight"]
-    mean = np.average(truth, axis=0, weights=weight)
-    scale = np.sqrt(np.average((truth - mean) ** 2, axis=0, weights=weight))
 
-    def error(kinds: Sequence[str]) -> float:
-        names = dict.fromkeys(name.rpartition(".")[0] for name in columns if name.startswith(kinds) and "-seed" in name)
-        each = [np.column_stack([columns[f"{name}.{t}"] for t in targets]) for name in names]
-        residual = np.abs(np.mean(each, axis=0) - truth)
-        return float((np.average(residual, axis=0, weights=weight) / scale).mean())
+    def error(*kinds: str) -> float:
+        every = [score for kind in kinds for score in scores[kind]]
+        return measure([np.mean(every, axis=0)], test, card).value("mae")
 
-    found: dict[str, Any] = {kind: error((f"{kind}-",)) for kind in ("kan", "mlp", "flow")}
-    found["all"] = error(("kan-", "mlp-", "flow-"))
+    found: dict[str, Any] = {kind: error(kind) for kind in ("kan", "mlp", "flow")}
+    found["all"] = error("kan", "mlp", "flow")
     events, errors = zip(*learning_curve(scans["events"], report), strict=True)
     start, ends = (min(errors) - 0.005, 0.01, 0.5), ((0.0, 0.0, 0.1), (1.0, 1.0, 2.0))
     limit = curve_fit(lambda n, a, b, c: a + b * (n / 1e5) ** -c, events, errors, p0=start, bounds=ends)[0]
@@ -108,6 +122,8 @@ def result_table(report: Mapping[str, Any]) -> str:
     head = ["model", "MAE", *(f"{one['label']}" for one in targets), "parameters", "training"]
     lines = []
     for model in dict.fromkeys(row["model"] for row in report["rows"]):
+        if model in ALIKE:
+            continue
         rows = {row["metric"]: row for row in report["rows"] if row["model"] == model}
         cells = [f"{rows['mae_' + one['name']]['value']:.1f}" for one in targets]
         first = rows["mae"]
@@ -170,7 +186,8 @@ def coverage_table(content: Mapping[str, Any]) -> str:
 def parts(content: Mapping[str, Any]) -> dict[str, str]:
     """Return the text of each marked part of the pages."""
     report = content["report"]
-    verdict = verdicts(report, content["main"], content["reference"])
+    worth = [one for one in report["comparisons"] if one["reference"] not in ALIKE]
+    verdict = verdicts({**report, "comparisons": worth}, content["main"], content["reference"])
     return {
         "top_dm": f"{result_table(report)}\n\n{verdict}\n\n{facts(report)}",
         "top_dm_floor": floor_table(content),
@@ -191,11 +208,18 @@ def main() -> None:
     common = {"resume": True, "workers": arguments.workers, "progress": show}
     files = {"data": arguments.data, "test": arguments.test}
     card = load_card("top_dm", **files, models=FAST)
-    command = f"hepkan run top_dm --data {arguments.data} --test {arguments.test} -o {RUN.relative_to(ROOT)}"
+    command = f"hepkan run top_dm --model {','.join(FAST)} --data {arguments.data} --test {arguments.test}"
     report = run(card, output=RUN, command=command, **common).report
     slow_card = load_card("top_dm", **files, models=SLOW, seeds=SLOW_SEEDS, overrides=FLOW)
     slow = run(slow_card, output=SLOW_RUN, command="", **common).report
     report["rows"] += [row for row in slow["rows"] if row["model"] in SLOW]
+    scores, test = predictions(report)
+    ours = measure(scores["kan"][:SLOW_SEEDS], test, card)  # the same seeds: the same partitions
+    report["comparisons"] += [
+        {"model": "kan", "reference": kind, "metric": "mae"}
+        | difference(ours, measure(scores[kind], test, card), "mae")
+        for kind in SLOW
+    ]
     scans = {}
     for name, (kind, values, changes, seeds) in SCANS.items():
         limited = changes if values == SIZES else [*changes, f"rows={SCAN_ROWS}"]
@@ -208,7 +232,7 @@ def main() -> None:
         "main": card.main,
         "reference": card.reference,
         "scans": {name: {key: one[key] for key in ("trials", "vary", "comparisons")} for name, one in scans.items()},
-        "floor": floor(scans, report),
+        "floor": floor(scores, test, card, scans, report),
         "conditional": slow["conditional"],
     }
     content["excess"] = excess(content)

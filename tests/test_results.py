@@ -6,15 +6,18 @@ import json
 import re
 from pathlib import Path
 
+import ideas
 import multijet
 import pytest
 import summary
+import top_dm
 import tuning
 
 from hepkan.baselines import MODELS
 from hepkan.studies.options import load_card
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+NOTEBOOK = summary.ROOT / "docs" / "notebook.md"
 TUNED = {task: json.loads(tuning.result(task).read_text(encoding="utf-8")) for task in tuning.SPACE}
 GOLDEN = json.loads((Path(__file__).parent / "data" / "golden_multijet.json").read_text(encoding="utf-8"))
 RESULT = json.loads(multijet.RESULT.read_text(encoding="utf-8"))
@@ -40,6 +43,25 @@ def test_readme_says_what_was_measured(part: str) -> None:
     assert found is not None
     speed = json.loads((multijet.RESULT.parent / "peers.json").read_text(encoding="utf-8"))
     assert found[1] == {**multijet.readme_parts(RESULT), "speed": summary.speed_table(speed)}[part]
+
+
+DARK = json.loads(top_dm.RESULT.read_text(encoding="utf-8"))
+IDEAS = json.loads(ideas.RESULT.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("part", [*top_dm.parts(DARK), "top_dm_ideas"])
+def test_pages_say_what_was_measured_on_top_and_dark_matter(part: str) -> None:
+    page = top_dm.PAGES.get(part, NOTEBOOK if part == "top_dm_ideas" else summary.ROOT / "README.md")
+    found = re.search(rf"<!-- {part} -->\n(.*?)\n<!-- /{part} -->", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    assert found[1] == {**top_dm.parts(DARK), "top_dm_ideas": ideas.lines(IDEAS)}[part]
+
+
+def test_top_and_dark_matter_had_five_seeds_and_three_hundred_thousand_events() -> None:
+    assert sum(DARK["sample"]["rows"].values()) >= 300_000
+    seeds = {row["model"]: row["seeds"] for row in DARK["report"]["rows"]}
+    assert {seeds[kind] for kind in top_dm.FAST} == {5}
+    assert DARK["sha256"] != DARK["report"]["data"]["test_sha256"]
 
 
 def test_results_are_of_the_full_sample_and_five_seeds() -> None:

@@ -389,6 +389,16 @@ def test_an_edge_that_no_primitive_describes_stays_a_spline() -> None:
 
 
 @pytest.mark.slow
+def test_symbolic_of_the_papers_function_is_closed_and_accurate() -> None:
+    generator = np.random.default_rng(3)
+    X = generator.uniform(-1.0, 1.0, (600, 2))
+    y = np.exp(np.sin(np.pi * X[:, 0]) + X[:, 1] ** 2)
+    formula = hepkan.symbolic(trained(y, X, [2, 5, 1]), X, y)
+    assert formula.n_splines == 0
+    assert np.mean((formula.predict(X) - y) ** 2) < 1e-6 * y.var()
+
+
+@pytest.mark.slow
 @pytest.mark.xfail(reason="exact after some trainings only: here the formula is right to 1e-4", strict=False)
 def test_symbolic_of_the_papers_function() -> None:
     generator = np.random.default_rng(3)

@@ -25,7 +25,7 @@ _BATCHES = 40
 LEPTON_PT_MIN = {11: 28.0, 13: 20.0, 15: 24.0}
 """Transverse momentum in GeV, by flavour, below which a hard event cannot have the lepton of the selection."""
 LEPTON_ETA_MAX = 2.7
-"""The same for |eta|. The shower hardly moves the lepton; of 5,479 selected events one lies outside these limits."""
+"""The same for |eta|. The shower hardly moves the lepton; of 11,262 selected events one lies outside these limits."""
 
 
 def scalar_batches(card: ProcessCard, piece: Slice, seed: int) -> Iterator[Batch]:
@@ -45,7 +45,7 @@ def mediator_batches(
 
     The mediator's mass is that of Pythia's setting `54:m0` in the slice. Truth columns are those of all batches and
     of `invisible_truth`, and `true_m_phi`, the mediator's mass. Events whose lepton is too soft or too far forward for
-    the selection count as attempts and are not showered, a quarter of the time saved.
+    the selection count as attempts and are not showered: 30 % of them for a mass of 10 GeV, 8 % for 1000 GeV.
 
     Raises:
         UsageError: the slice gives no mass.
