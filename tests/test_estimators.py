@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -519,6 +520,15 @@ def interrupted_in(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Training, "_learn", with_signal)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, also where the tests run in the background and it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @BOTH
 def test_interruption_keeps_the_best_weights(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = events(400)
@@ -542,6 +552,7 @@ def test_interruption_keeps_the_best_weights(kind: Any, monkeypatch: pytest.Monk
     assert np.array_equal(outputs(estimator.fit(X, y), X), outputs(whole, X))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interruption_with_warnings_as_errors_keeps_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = events(60)
     interrupted_in(2, monkeypatch)
@@ -565,6 +576,7 @@ def test_failed_fit_keeps_the_old_network() -> None:
     assert clf.classes_.tolist() == [0, 1]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interruption_before_the_first_epoch_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = events(60)
     threads = torch.get_num_threads()
