@@ -73,11 +73,11 @@ def check_worker(line: str, address: str) -> None:
 
 @pytest.mark.slow
 def test_submitted_job_is_a_worker(tmp_path: Path) -> None:
-    """A stand-in for `sbatch` that runs the job script at once; the worker joins and works."""
+    """A stand-in for `sbatch` that runs a copy of the job script at once (dask-jobqueue deletes its own); it works."""
     from hepkan.executors import Dask
     from test_executors import double
 
-    commands = {"sbatch": 'sh "$1" >/dev/null 2>&1 &\necho $!', "scancel": 'kill "$1"'}
+    commands = {"sbatch": 'cp "$1" job.sh\nsh job.sh >/dev/null 2>&1 &\necho $!', "scancel": 'kill "$1"'}
     for name, text in commands.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
