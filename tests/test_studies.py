@@ -16,7 +16,7 @@ from hepkan.errors import DataError, UsageError
 from hepkan.studies import evidence
 from hepkan.studies.card import Card
 from hepkan.studies.compare import compare, run_names
-from hepkan.studies.folders import check_writable, read_report
+from hepkan.studies.folders import check_writable, close_folder, read_report
 from hepkan.studies.members import Step
 from hepkan.studies.options import load_card
 from hepkan.studies.run import Result, run
@@ -287,3 +287,12 @@ def test_what_json_cannot_hold_becomes_none() -> None:
     )[0]
     assert row["value"] is None
     assert row["error"] is None
+
+
+def test_closing_a_folder_removes_what_killed_processes_left(tmp_path: Path) -> None:
+    members = tmp_path / "members"
+    (members / ".kan-seed0.abc.part").mkdir(parents=True)
+    for name in ("members/..kan-seed0-12.xyz.part.checkpoint", ".report.q.part.json", "members/kept.part"):
+        (tmp_path / name).write_text("half")
+    close_folder(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["DONE", "kept.part", "members"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,17 @@ def open_folder(folder: Path, identity: str, resume: bool) -> dict[str, Any] | N
     (folder / DONE).unlink(missing_ok=True)
     write_text(marker, json.dumps({"identity": identity}))
     return None
+
+
+def close_folder(folder: Path) -> None:
+    """Mark a folder as complete, after removing what killed processes have left half-written in it."""
+    for place in (folder, folder / "members"):
+        for path in place.glob(".*.part*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    write_text(folder / DONE, "")
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hepkan.files import write_text
 from hepkan.studies import own_data
 from hepkan.studies.card import Card, check_runnable, check_settings, dump_card
 from hepkan.studies.environment import versions
-from hepkan.studies.folders import DONE, open_folder
+from hepkan.studies.folders import close_folder, open_folder
 from hepkan.studies.members import Data, Member, Step, has_test_file, load_table, load_test, make_member
 from hepkan.studies.own_data import check_folds, check_sources
 from hepkan.studies.pool import train_members
@@ -73,7 +73,7 @@ def run(
     train_members([*members, *folds], workers, progress)
     report = write_record(card, members, folder, command, folds)
     write_page(folder)
-    write_text(folder / DONE, "")
+    close_folder(folder)
     return Result(folder, report, reused=False)
 
 

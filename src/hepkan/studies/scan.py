@@ -20,7 +20,7 @@ from hepkan.executors import Executor, make_executor
 from hepkan.files import write_text
 from hepkan.studies.card import Card, build_card, check_settings, dump_card
 from hepkan.studies.environment import versions
-from hepkan.studies.folders import DONE, open_folder
+from hepkan.studies.folders import close_folder, open_folder
 from hepkan.studies.members import Data, Step, make_member
 from hepkan.studies.options import parse_values, set_value
 from hepkan.studies.pool import attempt_members
@@ -121,7 +121,7 @@ def scan(
     write_parquet(folder / "times.parquet", seconds_of(board.trials))
     write_text(folder / "report.json", json.dumps(report, indent=1, allow_nan=False))
     write_scan_page(folder)
-    write_text(folder / DONE, "")
+    close_folder(folder)
     return Result(folder, report, reused=False)
 
 
