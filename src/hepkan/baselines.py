@@ -173,8 +173,8 @@ def _train_network(job: Job) -> TrainedModel:
 
 def _build(job: Job) -> Network:
     """Return an untrained network: KAN-like when it has a grid, otherwise an MLP."""
-    names = ("grid", "degree", "base", "grid_range", "products", "backend", "activation", "dropout", "input_map")
-    arguments = {name: job.settings[name] for name in names if name in job.settings}
+    names = ("grid", "degree", "base", "grid_range", "rank", "products", "backend", "activation", "dropout")
+    arguments = {name: job.settings[name] for name in (*names, "input_map") if name in job.settings}
     if job.head is not None:
         arguments["head"] = job.head.describe()
     if job.kind == "pykan":
@@ -325,7 +325,8 @@ HEAD: dict[str, Any] = {"head": "free", "mediator_mass": None}
 """Settings of every kind that can do regression, see `hepkan.nn.heads`."""
 
 _SPLINES = {"grid": 5, "degree": 3, "input_map": "quantile"}
-_KAN = {**TRAINING, **HEAD, **_SPLINES, "base": "silu", "grid_range": [-3.0, 3.0], "products": 0, "backend": "auto"}
+_EDGES = {"base": "silu", "grid_range": [-3.0, 3.0], "rank": None, "products": 0, "backend": "auto"}
+_KAN = {**TRAINING, **HEAD, **_SPLINES, **_EDGES}
 _LINEAR = {**TRAINING, "learning_rate": 1e-3, "weight_decay": 0.0, "input_map": "standard"}
 _MLP = {**_LINEAR, **HEAD, "weight_decay": 1e-2, "input_map": "quantile"}
 _TREES = {

@@ -49,7 +49,7 @@ CALIBRATIONS = (
     "isotonic",
     *(("temperature",) if parse_version(sklearn_release) >= parse_version("1.8") else ()),
 )
-KAN_OPTIONS = frozenset(("base", "input_map", "grid_range", "products", "backend"))
+KAN_OPTIONS = frozenset(("base", "input_map", "grid_range", "rank", "products", "backend"))
 FIT_OPTIONS = frozenset(("optimizer", "schedule", "regularisers", "gradient_clip", "grid_updates", "average"))
 
 _DRAW = 3  # stream of the hash, other than those of a Table

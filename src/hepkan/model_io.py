@@ -116,7 +116,7 @@ def _check_tensors(model: Network, tensors: dict[str, torch.Tensor], path: str |
         raise DataError(f"{path} must have the tensors of a {type(model).__name__}, however some miss or are foreign.")
     for name, tensor in tensors.items():
         shape = list(wanted[name].shape)
-        if name.endswith((".knots", ".coef")) and tensor.dim() > 1:
+        if name.endswith((".knots", ".coef", ".shapes")) and tensor.dim() > 1:
             layer = model.get_submodule(name.rpartition(".")[0])
             knots = tensors[f"{name.rpartition('.')[0]}.knots"].shape[-1]
             shape[1] = knots if name.endswith(".knots") else knots - int(layer.degree) - 1  # type: ignore[arg-type]

@@ -125,7 +125,7 @@ def sparsify(
     for place, layer in enumerate(layers_of(model)):
         gated = gates == "edges" or place == 0
         whole = layer.part(range(layer.in_features), range(layer.coef.shape[2]), layer.products)
-        layers.append(GatedLayer(layer, gates == "inputs") if gated else whole)
+        layers.append(GatedLayer(whole, gates == "inputs") if gated else whole)
     work = model.rewired(layers, range(model.widths[0]))
     regularisers = {**settings.pop("regularisers", {}), "gates": strength}
     fit(work, train, regularisers=regularisers, **{"fit_inputs": False, "loss": _loss(model), **settings})

@@ -84,12 +84,25 @@ class KANLayer(nn.Module):
         sums = out_features + products
         low, high = (torch.full((in_features,), float(edge), dtype=torch.float64) for edge in grid_range)
         self.register_buffer("knots", grids.uniform(low, high, grid, degree).to(torch.get_default_dtype()))
-        self.coef = nn.Parameter(torch.empty(in_features, grid + degree, sums))
+        self._add_splines(in_features, grid + degree, sums)
         self.base_weight = nn.Parameter(torch.empty(in_features, sums)) if base != "none" else None
         self.bias = nn.Parameter(torch.zeros(sums)) if bias else None
         self.register_buffer("edge_mask", None)
         self.reset_parameters(generator)
         self.mask_edges(edge_mask)
+
+    def _add_splines(self, inputs: int, splines: int, sums: int) -> None:
+        """Make the parameters of the splines."""
+        self.coef = nn.Parameter(torch.empty(inputs, splines, sums))
+
+    @property
+    def splines(self) -> nn.Parameter:
+        """The parameter with coefficients of B-splines along its second axis: what moves with the knots."""
+        return self.coef
+
+    @splines.setter
+    def splines(self, values: Tensor) -> None:
+        self.coef = nn.Parameter(values, self.coef.requires_grad)
 
     @property
     def in_features(self) -> int:
@@ -104,7 +117,12 @@ class KANLayer(nn.Module):
     @property
     def grid(self) -> int:
         """Number of intervals of the grid."""
-        return self.coef.shape[1] - self.degree
+        return self.splines.shape[1] - self.degree
+
+    @property
+    def edge_parameters(self) -> int:
+        """Number of trained numbers that belong to one edge alone."""
+        return self.coef.shape[1] + (self.base_weight is not None)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         r"""Draw base functions that dominate and splines that are nearly zero.
@@ -115,14 +133,17 @@ class KANLayer(nn.Module):
         """
         generator = generator if generator is not None else torch.Generator().manual_seed(0)
         with torch.no_grad():
-            if self.base_weight is None:
-                self.coef.normal_(0.0, (self.in_features * _SPLINE_SQUARE) ** -0.5, generator=generator)
-            else:
-                self.coef.normal_(0.0, 0.1 / self.coef.shape[1], generator=generator)
+            alone = (self.in_features * _SPLINE_SQUARE) ** -0.5
+            self._draw_splines(alone if self.base_weight is None else 0.1 / self.coef.shape[1], generator)
+            if self.base_weight is not None:
                 self.base_weight.normal_(0.0, (3.0 * self.in_features) ** -0.5, generator=generator)
             if self.bias is not None:
                 self.bias.zero_()
             self._clear_masked()
+
+    def _draw_splines(self, deviation: float, generator: torch.Generator) -> None:
+        """Draw coefficients of a standard deviation."""
+        self.coef.normal_(0.0, deviation, generator=generator)
 
     @torch.no_grad()
     def mask_edges(self, mask: ArrayLike | Tensor | None) -> None:
@@ -146,9 +167,13 @@ class KANLayer(nn.Module):
     def _clear_masked(self) -> None:
         """Set the numbers of masked edges to zero; with their gradients zero too, no optimiser moves them."""
         if self.edge_mask is not None:
-            self.coef.mul_(self.edge_mask.unsqueeze(1))
+            self._clear_splines(self.edge_mask)
             if self.base_weight is not None:
                 self.base_weight.mul_(self.edge_mask)
+
+    def _clear_splines(self, mask: Tensor) -> None:
+        """Set the coefficients of masked edges to zero."""
+        self.coef.mul_(mask.unsqueeze(1))
 
     @torch.no_grad()
     def part(self, inputs: Sequence[int], sums: Sequence[int], products: int) -> KANLayer:
@@ -195,6 +220,35 @@ class KANLayer(nn.Module):
         weight = None if self.base_weight is None else self.base_weight * self.edge_mask
         return Layer(self.knots, self.coef * self.edge_mask.unsqueeze(1), weight, self.bias)
 
+    def writable(self) -> Layer:
+        """Return the numbers for a kernel that writes gradients itself; call `collect` when it has.
+
+        They are the parameters where these are the numbers, otherwise copies.
+        """
+        numbers = self.numbers()
+        if numbers.coef is self.coef and self.edge_mask is None:
+            return numbers
+        knots, *others = numbers
+        return Layer(knots, *(None if t is None else t.detach().requires_grad_(t.requires_grad) for t in others))  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def collect(self, written: Layer) -> None:
+        """Add the gradients of the copies of `writable` to those of the parameters, zero for masked edges."""
+        if written.coef is self.coef:
+            return
+        mask = self.edge_mask
+        if written.coef.grad is not None:
+            self._collect_splines(written.coef.grad if mask is None else written.coef.grad * mask.unsqueeze(1))
+        for parameter, copied, factor in (
+            (self.base_weight, written.base_weight, mask), (self.bias, written.bias, None)
+        ):  # fmt: skip
+            if parameter is not None and parameter is not copied and copied is not None and copied.grad is not None:
+                add_gradient(parameter, copied.grad if factor is None else copied.grad * factor)
+
+    def _collect_splines(self, gradient: Tensor) -> None:
+        """Add the gradient of the coefficients to those of the parameters they are made of."""
+        add_gradient(self.coef, gradient)
+
     def edge_functions(self, x: Tensor) -> Tensor:
         """Return every edge's function at given inputs, without bias.
 
@@ -220,15 +274,15 @@ class KANLayer(nn.Module):
         """
         new = knots.to(self.knots)
         data = grids.steps(new, self.degree) if x is None else grids.quantiles(x, grids.DATA_POINTS, weight)
-        coef = grids.refit(self.coef, self.knots, new, self.degree, None if x is None else data)
-        change = grids.spline_change(data, (self.knots, self.coef), (new, coef), self.degree)
-        unit = self._output_rms(data.T if x is None else x)
+        unit, before = self._output_rms(data.T if x is None else x), (self.knots.clone(), self.coef.detach().clone())
+        values = grids.refit(self.splines, self.knots, new, self.degree, None if x is None else data)
         if new.shape == self.knots.shape:
             self.knots.copy_(new)
-            self.coef.copy_(coef)
+            self.splines.copy_(values)
         else:
-            self.knots, self.coef = new, nn.Parameter(coef, self.coef.requires_grad)
+            self.knots, self.splines = new, values  # type: ignore[assignment]
         self._clear_masked()
+        change = grids.spline_change(data, before, (self.knots, self.coef), self.degree)
         return GridChange(change.rms / unit, change.largest / unit)
 
     def _output_rms(self, x: Tensor) -> float:
@@ -263,3 +317,8 @@ class KANLayer(nn.Module):
             + (f", products={self.products}" if self.products else "")
             + (f", edges={int(self.edge_mask.sum())}" if self.edge_mask is not None else "")
         )
+
+
+def add_gradient(parameter: nn.Parameter, gradient: Tensor) -> None:
+    """Add to the gradient of a parameter."""
+    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from hepkan.errors import UsageError, unknown
 from hepkan.nn.heads import Head
 from hepkan.nn.layers import KANLayer
+from hepkan.nn.low_rank import LowRankLayer
 from hepkan.nn.transforms import INPUT_MAPS, Affine
-from hepkan.splines.basis import Layer
 from hepkan.splines.ops import kan_stack, kan_step
 
 LINKS = ("identity", "sigmoid", "softmax")
@@ -192,6 +193,8 @@ class KAN(Network):
         base: base function `silu`, `linear` or `none`.
         input_map: `quantile` (to a clipped normal), `standard` or `none`.
         grid_range: ends of every grid in network coordinates.
+        rank: how many learned functions the edges of one input share, see `LowRankLayer`; None for a spline of its own
+            on every edge.
         products: how many nodes are products of two sums: in each hidden layer, or a list that names layer by layer,
             the outputs included.
         columns: the raw features used, as many as the first width; None for all.
@@ -217,6 +220,7 @@ class KAN(Network):
         base: str = "silu",
         input_map: str = "quantile",
         grid_range: tuple[float, float] = (-3.0, 3.0),
+        rank: int | None = None,
         products: int | Sequence[int] = 0,
         columns: Sequence[int] | None = None,
         n_features: int | None = None,
@@ -234,10 +238,13 @@ class KAN(Network):
         if len(masks) != depth:
             raise UsageError(f"edge_masks needs one mask or None for each of {depth} layers, however: {len(masks)}.")
         settings["products"] = counts
+        if rank is not None:
+            settings["rank"] = rank
         super().__init__(widths, input_map, seed, columns, n_features, head, **settings)
         generator = torch.Generator().manual_seed(seed)
+        make = KANLayer if rank is None else partial(LowRankLayer, rank=rank)
         self.layers = nn.ModuleList(
-            KANLayer(
+            make(
                 n_in,
                 n_out,
                 grid=grid,
@@ -267,19 +274,17 @@ class KAN(Network):
     def step(self, z: Tensor) -> tuple[Tensor, Callable[[], None]]:
         """As `Network.step`; the compiled kernel writes the gradients unless there are product nodes or gates."""
         first, *others = self._stacks()
-        if others or first[-1].products or any(type(layer) is not KANLayer for layer in first):
+        if others or first[-1].products or any(type(layer) not in (KANLayer, LowRankLayer) for layer in first):
             return super().step(z)
-        numbers = [_own_gradients(layer) for layer in first]
+        numbers = [layer.writable() for layer in first]
         step = kan_step(z, numbers, first[-1].degree, first[-1].base, first[-1].backend)
         if step is None:
             return super().step(z)
-        if all(layer.edge_mask is None for layer in first):
-            return step.y, step.backward
 
         def finish() -> None:
             step.backward()
             for layer, written in zip(first, numbers, strict=True):
-                _hand_over(layer, written)
+                layer.collect(written)
 
         return step.y, finish
 
@@ -298,8 +303,7 @@ class KAN(Network):
         for layer in self.layers:
             assert isinstance(layer, KANLayer)
             if layer.edge_mask is not None:
-                each = layer.coef.shape[1] + (layer.base_weight is not None)
-                missing += each * int((layer.edge_mask == 0).sum())
+                missing += layer.edge_parameters * int((layer.edge_mask == 0).sum())
         return super().n_parameters - missing
 
     def _stacks(self) -> list[list[KANLayer]]:
@@ -315,11 +319,14 @@ class KAN(Network):
     def rewired(self, layers: Sequence[KANLayer], inputs: Sequence[int]) -> KAN:
         """Return a KAN of the layers given that takes some of this one's inputs, from the same raw features.
 
-        Maps, link and names are copies of this one's; the layers become part of the new network.
+        Maps, link and names are copies of this one's; the layers become part of the new network, those of low rank
+        with a spline on every edge.
         """
         own = range(self.n_features) if self.columns is None else self.columns
+        layers = [layer.full() if isinstance(layer, LowRankLayer) else layer for layer in layers]
         settings = self.describe() | {"widths": [len(inputs), *(layer.out_features for layer in layers)]}
         settings.pop("edge_masks", None)
+        settings.pop("rank", None)
         settings |= {"products": [layer.products for layer in layers], "grid": layers[0].grid}
         if self.columns is not None or list(inputs) != list(own):
             settings |= {"columns": [own[i] for i in inputs], "n_features": self.n_features}
@@ -420,27 +427,6 @@ def _make_head(arguments: Mapping[str, Any], n_features: int, outputs: int) -> H
             f"outputs of {n_features} features."
         )
     return head
-
-
-def _own_gradients(layer: KANLayer) -> Layer:
-    """Return the numbers of a layer to which a kernel may write gradients: its parameters, or masked copies of them."""
-    if layer.edge_mask is None:
-        return layer.numbers()
-    knots, *numbers = layer.numbers()
-    return Layer(knots, *(None if t is None else t.detach().requires_grad_(t.requires_grad) for t in numbers))  # type: ignore[arg-type]
-
-
-@torch.no_grad()
-def _hand_over(layer: KANLayer, written: Layer) -> None:
-    """Add the gradients of masked copies to those of the parameters, zero for masked edges."""
-    if layer.edge_mask is None:
-        return
-    for name, factor in (("coef", layer.edge_mask.unsqueeze(1)), ("base_weight", layer.edge_mask), ("bias", None)):
-        parameter, copied = getattr(layer, name), getattr(written, name)
-        if parameter is None or copied.grad is None:
-            continue
-        gradient = copied.grad if factor is None else copied.grad * factor
-        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:

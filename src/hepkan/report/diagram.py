@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from hepkan.errors import UsageError
@@ -46,6 +47,7 @@ def network_diagram(
     labels: Mapping[str, str] | None = None,
     outputs: Sequence[str] | None = None,
     functions: int = 60,
+    weakest: float = 0.0,
 ) -> Figure:
     """Draw a KAN: inputs at the left, outputs at the right, edges in between.
 
@@ -60,6 +62,7 @@ def network_diagram(
         labels: pretty names of inputs (mathtext).
         outputs: names of the outputs.
         functions: at most so many small plots.
+        weakest: edges below this share of the strongest of their layer are left out.
 
     Raises:
         UsageError: importance or outputs do not fit the curves.
@@ -72,7 +75,7 @@ def network_diagram(
         raise UsageError(f"outputs needs {curves.widths[-1]} names, however: {names}.")
     height = max(2.0, ROW * (max(curves.widths) + 1))
     places = [_column(height, number, GAP * layer) for layer, number in enumerate(curves.widths)]
-    edges = _edges(curves, strengths, places)
+    edges = [edge for edge in _edges(curves, strengths, places) if edge.strength >= weakest]
     width = LABEL + GAP * len(curves.layers) + 0.3 + 0.075 * max(len(name) for name in names)
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -81,7 +84,8 @@ def network_diagram(
     lines = sorted(edges, key=lambda edge: edge.strength)
     widths = [0.25 + 4.25 * edge.strength for edge in lines]
     colours = [to_rgba(_tint(edge), 0.05 + 0.75 * edge.strength**0.7) for edge in lines]
-    axes.add_collection(LineCollection([_bow(edge) for edge in lines], linewidths=widths, colors=colours,
+    bows = [_bezier(edge) for edge in lines]
+    axes.add_collection(PathCollection(bows, linewidths=widths, edgecolors=colours, facecolors="none",
                                        capstyle="round", zorder=1))  # fmt: skip
     _plots(axes, _boxes(lines[::-1], height / max(curves.widths), functions))
     _nodes(axes, curves, places)
@@ -117,8 +121,15 @@ def _edges(
     return found
 
 
-def _bow(edge: _Edge, points: int = 24) -> Floats:
+def _bezier(edge: _Edge) -> Path:
     """Return a line that leaves and arrives horizontally."""
+    (x0, y0), (x1, y1) = edge.start, edge.end
+    third = (x1 - x0) / 3.0
+    return Path([(x0, y0), (x0 + third, y0), (x1 - third, y1), (x1, y1)], [Path.MOVETO, *[Path.CURVE4] * 3])
+
+
+def _bow(edge: _Edge, points: int) -> Floats:
+    """Return points of that line."""
     t = np.linspace(0.0, 1.0, points)
     (x0, y0), (x1, y1) = edge.start, edge.end
     return np.column_stack([x0 + (x1 - x0) * t, y0 + (y1 - y0) * (3 * t**2 - 2 * t**3)])

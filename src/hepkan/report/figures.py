@@ -8,6 +8,7 @@ import numpy as np
 
 from hepkan.report import edge_plots, edges, plots, regression_figures, statistics
 from hepkan.report.edges import Data, Edges
+from hepkan.report.explained import explained
 from hepkan.report.reading import Feature, Run
 from hepkan.report.sections import (
     MOST_EDGES,
@@ -32,6 +33,7 @@ SHOWN_INPUTS = 8
 def sections(run: Run) -> Iterator[Section]:
     """Draw everything that a run has data for."""
     yield from regression_figures.sections(run) if run.targets else classification(run)
+    yield from explained(run)
 
 
 def classification(run: Run) -> Iterator[Section]:

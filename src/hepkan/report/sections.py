@@ -37,7 +37,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Section:
-    """Tables and pictures under one heading; those of `more` are folded away at first."""
+    """Tables, a formula and pictures under one heading; the pictures of `more` are folded away at first."""
 
     anchor: str
     heading: str
@@ -46,6 +46,7 @@ class Section:
     more: list[Plot] = field(default_factory=list)
     more_heading: str = ""
     tables: list[Table] = field(default_factory=list)
+    markup: str = ""
 
 
 def draw(name: str, figure: Figure, alt: str) -> Plot:

@@ -158,7 +158,12 @@ def verdict(item: Row) -> str:
 
 def difference(item: Row) -> str:
     """Return a difference with its sign and error."""
-    text = with_error(item["difference"], item["error"])
+    return signed_error(item["difference"], item["error"])
+
+
+def signed_error(value: float | None, error: float | None) -> str:
+    """Return a number with its sign and error."""
+    text = with_error(value, error)
     return text if text.startswith((MINUS, "–")) else f"+{text}"
 
 

@@ -65,7 +65,7 @@ def follow_knots(updater: torch.optim.Optimizer, layers: Sequence[KANLayer], kno
         updater.state.clear()
         return
     for layer, old in zip(layers, knots, strict=True):
-        memory = updater.state.get(layer.coef, {})
+        memory = updater.state.get(layer.splines, {})
         for name in ("exp_avg", "momentum_buffer"):
             if memory.get(name) is not None:
                 memory[name].copy_(move_gradient(memory[name], old, layer.knots, layer.degree))
