@@ -117,8 +117,7 @@ def check_target(loss: str, target: Tensor, n_outputs: int) -> Tensor:
     bad = int((~torch.isfinite(target.double())).reshape(len(target), target[:1].numel()).any(dim=1).sum())
     if bad:
         raise DataError(
-            f"Targets must be finite, however {bad} of {len(target)} events have NaN or infinity. "
-            "Remove these events."
+            f"Targets must be finite, however {bad} of {len(target)} events have NaN or infinity. Remove these events."
         )
     if get_loss(loss).classification:
         return _check_labels(target, n_outputs)
@@ -189,17 +188,26 @@ def curvature(layer: Any, x: Tensor) -> Tensor:
         UsageError: the degree is below 2.
     """
     degree = int(layer.degree)
-    coef: Tensor = layer.coef
-    knots: Tensor = layer.knots
     if degree < 2:
         raise UsageError(f"The curvature of splines needs a degree of at least 2, however it is {degree}.")
+    coef: Tensor = layer.coef
+    with torch.no_grad():
+        second, support = _second_derivatives(layer.knots, degree, coef.shape[1])
+    return (torch.bmm(second, coef).square() * support.unsqueeze(-1)).sum()
+
+
+def _second_derivatives(knots: Tensor, degree: int, splines: int) -> tuple[Tensor, Tensor]:
+    """Return what makes coefficients those of the second derivative, and the widths of its B-splines.
+
+    **Shape** knots: `(in, splines + degree + 1)`, results: `(in, splines - 2, splines)` and `(in, splines - 2)`.
+    """
+    rows = torch.eye(splines, dtype=knots.dtype, device=knots.device).expand(len(knots), -1, -1)
     for k in (degree, degree - 1):
         knots = knots[:, 1:-1]
         width = knots[:, k:] - knots[:, :-k]
         inverse = torch.where(width > 0, k / torch.where(width > 0, width, 1.0), 0.0)
-        coef = (coef[:, 1:] - coef[:, :-1]) * inverse.unsqueeze(-1)
-    support = (knots[:, degree - 1 :] - knots[:, : 1 - degree]) / (degree - 1)
-    return (coef.square() * support.unsqueeze(-1)).sum()
+        rows = (rows[:, 1:] - rows[:, :-1]) * inverse.unsqueeze(-1)
+    return rows, (knots[:, degree - 1 :] - knots[:, : 1 - degree]) / (degree - 1)
 
 
 def gates(layer: Any, x: Tensor) -> Tensor:
@@ -217,6 +225,8 @@ REGULARISERS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "gates": gates,
 }
 """Penalties of one KAN layer given its inputs."""
+WITHOUT_INPUTS = ("curvature", "gates")
+"""Those that depend on the parameters only."""
 
 
 def penalty(model: Any, z: Tensor, strengths: Mapping[str, float]) -> Tensor:
@@ -234,11 +244,13 @@ def penalty(model: Any, z: Tensor, strengths: Mapping[str, float]) -> Tensor:
     if strengths.get("gates") and not any(hasattr(layer, "open_gates") for layer in layers):
         raise UsageError("The penalty 'gates' needs layers with gates, however there are none. Use interpret.sparsify.")
     total = z.new_zeros(())
-    for layer in layers:
-        for name, strength in strengths.items():
-            if strength != 0.0:
-                total = total + strength * REGULARISERS[name](layer, z)
-        z = layer(z)
+    chosen = {name: strength for name, strength in strengths.items() if strength != 0.0}
+    look = any(name not in WITHOUT_INPUTS for name in chosen)
+    for place, layer in enumerate(layers):
+        for name, strength in chosen.items():
+            total = total + strength * REGULARISERS[name](layer, z)
+        if look and place < len(layers) - 1:
+            z = layer(z)
     return total
 
 
