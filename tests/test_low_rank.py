@@ -163,6 +163,15 @@ def test_its_export_is_equal_to_the_network(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected(model, X, torch.float64), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("grid", [6, 12, 48])
+def test_the_first_functions_do_not_depend_on_the_grid(grid: int) -> None:
+    x = points()
+    coarse, fine = (LowRankLayer(3, 4, rank=2, grid=number, base="none").double() for number in (3, grid))
+    one, other = coarse.edge_functions(x).detach(), fine.edge_functions(x).detach()
+    scale = one.std(dim=0) / other.std(dim=0)  # shares are smaller where there are more coefficients
+    torch.testing.assert_close(other * scale, one, atol=1e-5 * float(one.std()), rtol=1e-5)
+
+
 @pytest.mark.parametrize("rank", [0, -1, 1.5, "two"])
 def test_an_impossible_rank_is_refused(rank: object) -> None:
     with pytest.raises(UsageError, match="rank needs to be a whole number of at least 1"):

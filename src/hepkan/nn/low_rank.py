@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 from hepkan.errors import UsageError
 from hepkan.nn.layers import KANLayer, add_gradient
+from hepkan.splines import grids
+
+COARSE = 3
+"""Intervals of the grid on which the first functions are drawn."""
 
 
 class LowRankLayer(KANLayer):
@@ -69,8 +73,16 @@ class LowRankLayer(KANLayer):
         return self.rank + (self.base_weight is not None)
 
     def _draw_splines(self, deviation: float, generator: torch.Generator) -> None:
-        self.shapes.normal_(0.0, 1.0, generator=generator)
-        self.mix.normal_(0.0, deviation * self.rank**-0.5, generator=generator)
+        """Draw smooth functions, the same ones on any finer grid, and small shares of them."""
+        inputs, rank = self.in_features, self.rank
+        coarse = min(self.grid, COARSE)
+        drawn = torch.empty(inputs, coarse + self.degree, rank).normal_(0.0, 1.0, generator=generator)
+        ends = self.knots[:1, self.degree].double(), self.knots[:1, -self.degree - 1].double()
+        together = drawn.permute(1, 0, 2).reshape(1, -1, inputs * rank)  # all grids are alike
+        old = grids.uniform(*ends, coarse, self.degree)
+        fine = grids.refit(together, old, self.knots[:1].double(), self.degree)
+        self.shapes.copy_(fine.reshape(-1, inputs, rank).transpose(0, 1))
+        self.mix.normal_(0.0, deviation * rank**-0.5, generator=generator)
 
     def _clear_splines(self, mask: Tensor) -> None:
         self.mix.mul_(mask.unsqueeze(1))
