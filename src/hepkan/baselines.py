@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from hepkan.boosting import fit_trees
 from hepkan.data import Policy, Table
 from hepkan.errors import UsageError, unknown
 from hepkan.flow import fit_flow
+from hepkan.model_io import load, read_metadata, save
 from hepkan.nn import KAN, MLP, Network
 from hepkan.nn.heads import Head, head_for
 from hepkan.predictors import PyKAN, Trees
 from hepkan.regressors import Median, METSplit, Problem, Regressor
-from hepkan.train import Progress, fit
+from hepkan.train import Progress, distil, fit
 from hepkan.trained import TrainedModel, load_model
 
 __all__ = ["MODELS", "Job", "ModelKind", "TrainedModel", "load_model", "train_model"]
@@ -141,34 +142,55 @@ def train_model(
     merged = {**known, **(settings or {})}
     path = None if checkpoint is None else Path(checkpoint)
     with _threads(threads):
-        return MODELS[kind].train(
-            Job(kind, train, validation, merged, seed, threads, progress, path, negative_weights)
-        )
+        return MODELS[kind].train(Job(kind, train, validation, merged, seed, threads, progress, path, negative_weights))
 
 
 def _train_network(job: Job) -> TrainedModel:
-    """Train a network by `hepkan.fit`."""
+    """Train a network by `hepkan.fit`, or by the mean of teachers."""
     model = _build(job)
-    result = fit(
-        model,
-        job.train,
-        job.validation,
-        seed=job.seed,
-        progress=job.progress,
-        checkpoint=job.checkpoint,
-        negative_weights=job.negative_weights,
-        **{name: job.settings[name] for name in TRAINING},
-    )
-    return TrainedModel(
-        job.kind,
-        job.seed,
-        job.settings,
-        model,
-        model.n_parameters,
-        result.seconds,
-        result.history,
-        result.best_value,
-    )
+    settings = {name: job.settings[name] for name in TRAINING} | {"negative_weights": job.negative_weights}
+    settings |= {"seed": job.seed, "progress": job.progress, "checkpoint": job.checkpoint}
+    count = job.settings.get("teachers", 0)
+    if count and job.train.classification:
+        raise UsageError("teachers is for regression, however the task is classification. Set it to 0.")
+    teachers, seconds = _teachers(job, count, settings) if count else ([], 0.0)
+    if teachers:
+        result = distil(model, teachers, job.train, job.validation, **settings)
+    else:
+        result = fit(model, job.train, job.validation, **settings)
+    for path in _teacher_files(job, count):
+        path.unlink(missing_ok=True)
+    seconds += result.seconds
+    history, best = result.history, result.best_value
+    return TrainedModel(job.kind, job.seed, job.settings, model, model.n_parameters, seconds, history, best)
+
+
+def _teachers(job: Job, count: int, settings: Mapping[str, Any]) -> tuple[list[Network], float]:
+    """Train networks of other initial values, or read those trained before an interruption; return their time too."""
+    found: list[Network] = []
+    seconds = 0.0
+    files: list[Path | None] = [*_teacher_files(job, count)]
+    for number, path in enumerate(files or [None] * count):
+        seed = 1000 * (job.seed + 1) + number
+        if path is not None and path.is_file():
+            found.append(load(path))
+            seconds += float(read_metadata(path)["extra"]["seconds"])
+            continue
+        teacher = _build(replace(job, seed=seed))
+        progress = None if path is None else path.with_suffix(".checkpoint")
+        result = fit(teacher, job.train, job.validation, **{**settings, "seed": seed, "checkpoint": progress})
+        if path is not None:
+            save(teacher, path, {"seconds": result.seconds})
+        found.append(teacher)
+        seconds += result.seconds
+    return found, seconds
+
+
+def _teacher_files(job: Job, count: int) -> list[Path]:
+    """Return where teachers wait for an interrupted training to go on; nowhere without a checkpoint."""
+    if job.checkpoint is None:
+        return []
+    return [job.checkpoint.with_name(f"{job.checkpoint.name}.teacher{number}.hepkan") for number in range(count)]
 
 
 def _build(job: Job) -> Network:
@@ -209,9 +231,7 @@ def _train_trees(job: Job) -> TrainedModel:
         job.show(env.iteration + 1, rounds, history[-1])
 
     stop = lightgbm.early_stopping(int(job.settings["stop_after"]), verbose=False)
-    booster = lightgbm.train(
-        parameters, parts[0], rounds, parts, ["train", "validation"], callbacks=[record, stop]
-    )
+    booster = lightgbm.train(parameters, parts[0], rounds, parts, ["train", "validation"], callbacks=[record, stop])
     trees = Trees(booster.model_to_string(num_iteration=booster.best_iteration), job.threads)
     best = min(row["validation_loss"] for row in history)
     seconds = time.perf_counter() - start
@@ -326,9 +346,9 @@ HEAD: dict[str, Any] = {"head": "free", "mediator_mass": None}
 
 _SPLINES = {"grid": 5, "degree": 3, "input_map": "quantile"}
 _EDGES = {"base": "silu", "grid_range": [-3.0, 3.0], "rank": None, "products": 0, "backend": "auto"}
-_KAN = {**TRAINING, **HEAD, **_SPLINES, **_EDGES}
+_KAN = {**TRAINING, **HEAD, **_SPLINES, **_EDGES, "teachers": 0}
 _LINEAR = {**TRAINING, "learning_rate": 1e-3, "weight_decay": 0.0, "input_map": "standard"}
-_MLP = {**_LINEAR, **HEAD, "weight_decay": 1e-2, "input_map": "quantile"}
+_MLP = {**_LINEAR, **HEAD, "weight_decay": 1e-2, "input_map": "quantile", "teachers": 0}
 _TREES = {
     **HEAD,
     "rounds": 2000,
@@ -367,9 +387,7 @@ MODELS: dict[str, ModelKind] = {
     "bdt": ModelKind("gradient boosted trees (LightGBM)", _TREES, _train_trees),
     "logistic": ModelKind("logistic regression", _LINEAR, _train_network, tasks=("classification",)),
     "pykan": ModelKind("pykan 0.2.8", {**TRAINING, **HEAD, **_SPLINES, "hidden": [10]}, _train_network),
-    "linear": ModelKind(
-        "linear regression", {**_LINEAR, **HEAD, "loss": "mae"}, _train_network, tasks=("regression",)
-    ),
+    "linear": ModelKind("linear regression", {**_LINEAR, **HEAD, "loss": "mae"}, _train_network, tasks=("regression",)),
     "median": ModelKind("constant median", HEAD, _train_median, tasks=("regression",)),
     "met_split": ModelKind("split of MET with the W mass", HEAD, _train_met_split, tasks=("regression",)),
     "flow": ModelKind("conditional normalising flow (zuko)", _FLOW, _train_flow, tasks=("regression",)),

@@ -1,0 +1,108 @@
+"""A student learns what its teachers say on average: better than one of them, resumable, in units of the targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hepkan
+from hepkan.baselines import train_model
+from hepkan.data import Table
+from hepkan.errors import UsageError
+
+SETTINGS: dict[str, Any] = {"hidden": [8, 8], "epochs": 12, "batch": 64, "weight_decay": 0.0, "loss": "mae"}
+
+
+def table(n: int, seed: int, noise: float = 1.0) -> Table:
+    """Return two targets of very different size, under noise."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3)).astype(np.float32)
+    truth = np.column_stack([np.sin(2 * X[:, 0]) + X[:, 1], 100.0 * X[:, 1] * X[:, 2] + 500.0])
+    y = truth + noise * rng.normal(size=truth.shape) * [1.0, 100.0]
+    return Table(X, y, target_names=("a", "b"))
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_student_is_better_than_its_teachers_are_alone() -> None:
+    train, truth = table(600, 1), table(4000, 2, noise=0.0)
+    scale = truth.y.std(axis=0)
+
+    def error(model: Any) -> float:
+        return float((np.abs(model.predict(truth.X) - truth.y) / scale).mean())
+
+    teachers = []
+    for seed in range(6):
+        teachers.append(hepkan.KAN([3, 8, 8, 2], seed=seed))
+        hepkan.fit(teachers[-1], train, loss="mae", epochs=25, batch=64, weight_decay=0.0, seed=seed)
+    student = hepkan.KAN([3, 8, 8, 2], seed=99)
+    hepkan.distil(student, teachers, train, loss="mae", epochs=25, batch=64, weight_decay=0.0)
+    assert error(student) < 0.9 * np.mean([error(one) for one in teachers])
+
+
+def test_validation_is_by_the_truth_in_the_units_of_the_targets() -> None:
+    train, validation = table(400, 1), table(300, 2)
+    trained = train_model("kan", train, validation, {**SETTINGS, "teachers": 2})
+    scale = np.asarray(trained.predictor.output_map.scale)
+    found = (np.abs(trained.predict(validation.X) - validation.y) / scale).mean()
+    assert trained.best_value == pytest.approx(float(found), rel=1e-5)
+    np.testing.assert_allclose(scale, train.y.std(axis=0), rtol=1e-4)
+    assert trained.history[-1]["train_loss"] < 0.7 * trained.best_value
+    assert trained.settings["teachers"] == 2
+
+
+@pytest.mark.parametrize("kind", ["kan", "mlp"])
+def test_teachers_take_their_time_and_change_the_result(kind: str) -> None:
+    train, validation = table(300, 1), table(200, 2)
+    settings = {**SETTINGS, "epochs": 4}
+    alone = train_model(kind, train, validation, settings)
+    taught = train_model(kind, train, validation, {**settings, "teachers": 3})
+    assert taught.n_parameters == alone.n_parameters
+    assert taught.seconds > 2.0 * alone.seconds
+    assert not np.array_equal(taught.predict(train.X), alone.predict(train.X))
+    again = train_model(kind, train, validation, {**settings, "teachers": 3})
+    assert np.array_equal(taught.predict(train.X), again.predict(train.X))
+
+
+@pytest.mark.parametrize("stop", [3, 12, 15, 26, 35])
+def test_an_interrupted_training_goes_on_to_the_same_result_and_leaves_nothing(stop: int, tmp_path: Path) -> None:
+    train, validation = table(300, 1), table(200, 2)
+    settings = {**SETTINGS, "teachers": 2, "patience": 50}
+    path = tmp_path / ".kan-seed0.checkpoint"
+    whole = train_model("kan", train, validation, settings)
+    calls = 0
+
+    def kill(done: int, total: int, row: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_model("kan", train, validation, settings, progress=kill, checkpoint=path)
+    assert list(tmp_path.iterdir())
+    again = train_model("kan", train, validation, settings, checkpoint=path)
+    assert np.array_equal(again.predict(train.X), whole.predict(train.X))
+    assert [row["validation_loss"] for row in again.history] == [row["validation_loss"] for row in whole.history]
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_distilled_is_refused() -> None:
+    train = table(100, 1)
+    model = hepkan.KAN([3, 4, 2])
+    with pytest.raises(UsageError, match="needs teachers, however there are none"):
+        hepkan.distil(model, [], train)
+    with pytest.raises(UsageError, match="same features, targets and input map"):
+        hepkan.distil(model, [hepkan.KAN([4, 4, 2])], train)
+    with pytest.raises(UsageError, match="same features, targets and input map"):
+        hepkan.distil(model, [hepkan.KAN([3, 4, 2], input_map="standard")], train)
+    classes = Table(train.X, (train.X[:, 0] > 0).astype(np.int64))
+    with pytest.raises(UsageError, match="is for regression"):
+        hepkan.distil(hepkan.KAN([3, 4, 1]), [hepkan.KAN([3, 4, 1])], classes)
+    with pytest.raises(UsageError, match="teachers is for regression"):
+        train_model("kan", classes, classes, {"teachers": 2})
