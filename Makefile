@@ -7,8 +7,9 @@ TEST := samples/multijet-test.parquet
 JETS := samples/jet-electron.parquet
 DARK := samples/top_dm-full.parquet
 DARK_TEST := samples/top_dm-test.parquet
+DARK_JUDGE := samples/top_dm-judge.parquet
 
-.PHONY: demo test fast lint sample sample-top-dm full-sample tune results clean
+.PHONY: demo test fast lint docs pictures web sample sample-top-dm full-sample tune results clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard setup.py src/hepkan/splines/csrc/*)
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +32,17 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The documentation, into site/; to read it with its search: python -m http.server -d site
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pictures: $(VENV)/.installed
+	$(BIN)/python docs/tools/pictures.py
+
+# The script and style of the explorer, from web/ into the package; needs Node.js.
+web:
+	cd web && npm ci --no-audit --no-fund && npm run build
+
 # The sample in the wheel: 10,000 prompt rows and 10,000 multijet rows.
 sample: $(VENV)/.installed
 	$(BIN)/hepkan generate multijet --events 20000 --seed 1 --workers 2 -o src/hepkan/tasks/samples/multijet.parquet
@@ -40,7 +52,7 @@ sample-top-dm: $(VENV)/.installed
 	$(BIN)/hepkan generate top_dm --events 8000 --seed 1 --workers 2 -o src/hepkan/tasks/samples/top_dm.parquet
 
 # The samples behind the numbers of README: three hours on two cores, kept out of git.
-full-sample: $(FULL) $(TEST) $(JETS) $(DARK) $(DARK_TEST)
+full-sample: $(FULL) $(TEST) $(JETS) $(DARK) $(DARK_TEST) $(DARK_JUDGE)
 
 $(FULL): | $(VENV)/.installed
 	$(BIN)/hepkan generate multijet --seed 2 --workers 2 -o $(FULL) \
@@ -60,6 +72,10 @@ $(DARK): | $(VENV)/.installed
 $(DARK_TEST): | $(VENV)/.installed
 	$(BIN)/hepkan generate top_dm --events 40000 --seed 3 --workers 2 -o $(DARK_TEST)
 
+# The first test sample has been looked at; this one judged what was chosen afterwards.
+$(DARK_JUDGE): | $(VENV)/.installed
+	$(BIN)/hepkan generate top_dm --events 40000 --seed 4 --workers 2 -o $(DARK_JUDGE)
+
 # Chooses the settings of every model on validation events; the winners stand in the cards.
 tune: $(FULL) $(DARK)
 	$(BIN)/python benchmarks/tuning.py multijet --data $(FULL)
@@ -67,7 +83,7 @@ tune: $(FULL) $(DARK)
 
 results: full-sample
 	$(BIN)/python benchmarks/multijet.py --data $(FULL) --test $(TEST) --jets $(JETS)
-	$(BIN)/python benchmarks/top_dm.py --data $(DARK) --test $(DARK_TEST)
+	$(BIN)/python benchmarks/top_dm.py --data $(DARK) --test $(DARK_JUDGE) --scan-test $(DARK_TEST)
 	$(BIN)/python benchmarks/ideas.py --data $(DARK)
 	$(BIN)/python benchmarks/own_data.py
 

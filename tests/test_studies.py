@@ -17,9 +17,9 @@ from hepkan.studies import evidence
 from hepkan.studies.card import Card
 from hepkan.studies.compare import compare, run_names
 from hepkan.studies.folders import check_writable, close_folder, read_report
-from hepkan.studies.members import Step
+from hepkan.studies.members import ADDED, Step, judge_again, make_member
 from hepkan.studies.options import load_card
-from hepkan.studies.run import Result, run
+from hepkan.studies.run import Result, plan, prepare, run
 
 ROW = ["task", "model", "metric", "value", "error", "seeds", "parameters", "train_seconds", "settings"]
 SHORT = ["bootstrap=20", "train.epochs=2", "models.bdt.rounds=5"]
@@ -210,6 +210,41 @@ def test_a_test_file_is_the_test_part(sample: Path, tmp_path: Path) -> None:
     assert data["test_source"].endswith("own.parquet")
     with pytest.raises(DataError, match=r"none\.parquet is not a file"):
         run(load_card("multijet", data=sample, test="none.parquet"), output=tmp_path / "no")
+
+
+def test_finished_members_judge_another_test_sample_without_training(sample: Path, tmp_path: Path) -> None:
+    events = pq.read_table(sample)
+    for name, start in (("first", 0), ("second", 500)):
+        pq.write_table(events.slice(start, 500), tmp_path / f"{name}.parquet")
+
+    def card_of(name: str, seeds: int = 1) -> Card:
+        path = tmp_path / f"{name}.parquet"
+        return load_card("multijet", models=["logistic", "bdt"], seeds=seeds, data=sample, test=path, quick=True)
+
+    found = run(card_of("first"), output=tmp_path / "run")
+    fresh = run(card_of("second"), output=tmp_path / "fresh")
+    card = card_of("second", seeds=2)
+    members = plan(card, prepare(card), tmp_path / "run")
+    before = found.report["data"]["test_sha256"]
+    assert [judge_again(member, before) for member in members] == [True, False, True, False]
+    assert [member.complete for member in members] == [True, False, True, False]
+    assert not any(judge_again(member, "another") for member in members if not member.complete)
+    for member in (members[0], members[2]):
+        scores = member.scores("test")
+        assert scores.equals(pq.read_table(
+            fresh.folder / "members" / member.name / "scores.parquet", filters=[("part", "=", "test")]
+        ).drop_columns(["part"]))  # fmt: skip
+
+
+def test_settings_that_came_later_leave_members_valid_until_they_are_used(sample: Path, tmp_path: Path) -> None:
+    card = small_card(sample, ("kan",))
+    member = plan(card, prepare(card), tmp_path)[0]
+    settings = json.loads(member.settings)
+    assert all(settings[name] == value for name, value in ADDED.items())
+    before = {name: value for name, value in settings.items() if name not in ADDED}
+    same = make_member(member.data, "kan", "kan", 0, before, tmp_path)
+    other = make_member(member.data, "kan", "kan", 0, {**settings, "rank": 1}, tmp_path)
+    assert same.digest == member.digest != other.digest
 
 
 def test_wrong_card_or_sample_fails_before_the_folder_exists(sample: Path, tmp_path: Path) -> None:

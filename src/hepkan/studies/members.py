@@ -53,6 +53,7 @@ class Data:
     """How the user's own files are read, as JSON; empty for samples of built-in tasks."""
     fold: int | None = None
     """The part of a cross-evaluation that is the test part; None for a split into three."""
+    class_balance: bool = True
 
     @classmethod
     def of(cls, card: Card, task: str, sample: tuple[Path, str], test: tuple[Path, str] | None) -> Data:
@@ -63,13 +64,21 @@ class Data:
         own = (None, None) if test is None else test
         files = {"path": sample[0], "sha256": sample[1], "test_path": own[0], "test_sha256": own[1]}
         settings = {"rows": card.rows, "split_seed": part.seed, "negative_weights": card.negative_weights}
+        settings |= {"class_balance": card.class_balance}
         return cls(task=task, features=features, mix=mix, fractions=fractions, **files, **settings)  # type: ignore[arg-type]
 
     @property
     def content(self) -> dict[str, Any]:
         """Return the same as JSON-able data, without the places of the files."""
-        places = ("path", "test_path", "task", "recipe", *(("fold",) if self.fold is None else ()))
+        places = ["path", "test_path", "task", "recipe"]
+        # What is as it always was is left out, so that members made before there was the choice stay valid.
+        places += ["fold"] if self.fold is None else []
+        places += ["class_balance"] if self.class_balance else []
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in places}
+
+
+ADDED: Mapping[str, Any] = {"rank": None, "teachers": 0}
+"""Settings that came later, with what was always so before: members made then stay valid."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,8 @@ def member_name(data: Data, label: str, seed: int) -> str:
 
 def make_member(data: Data, label: str, kind: str, seed: int, settings: Mapping[str, Any], root: Path) -> Member:
     """Return a member with its folder below `root/members` and the hash of all that decides its content."""
-    decides = {"kind": kind, "seed": seed, "settings": settings, "data": data.content}
+    choices = {name: value for name, value in settings.items() if name not in ADDED or value != ADDED[name]}
+    decides = {"kind": kind, "seed": seed, "settings": choices, "data": data.content}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     folder = root / "members" / member_name(data, label, seed)
     return Member(data, label, kind, seed, json.dumps(settings, sort_keys=True), folder, digest)
@@ -139,10 +149,16 @@ def make_member(data: Data, label: str, kind: str, seed: int, settings: Mapping[
 def load_table(data: Data) -> Table:
     """Return all events of a study, read once per process."""
     if data.recipe:
-        return load_own(data)
-    return get_task(data.task).table(
+        return _weighted(load_own(data), data)
+    table = get_task(data.task).table(
         n=data.rows, seed=data.split_seed, path=data.path, mix=dict(data.mix), features=data.features
     )
+    return _weighted(table, data)
+
+
+def _weighted(table: Table, data: Data) -> Table:
+    """Return the table with the study's choice about the weights of classes in training."""
+    return table if data.class_balance else dataclasses.replace(table, class_balance=False)
 
 
 @lru_cache(maxsize=1)
@@ -196,7 +212,7 @@ def train_member(member: Member, progress: Callable[[Step], None] | None = None)
 
     show = progress or (lambda step: None)
     data = member.data
-    train, validation, test = split(data, member.seed)
+    train, validation, _ = split(data, member.seed)
     member.folder.parent.mkdir(parents=True, exist_ok=True)
 
     def epoch_done(epoch: int, epochs: int, row: Mapping[str, float], /) -> None:
@@ -213,16 +229,45 @@ def train_member(member: Member, progress: Callable[[Step], None] | None = None)
         negative_weights="keep" if data.negative_weights == "keep" else "abs",
         checkpoint=member.folder.parent / f".{member.name}-{member.digest[:12]}.checkpoint",
     )
+    _write(member, trained, MODELS[member.kind].saved)
+    show(Step(member.name, 1, 1, "done", f"in {trained.seconds:.1f} s, validation loss {trained.best_value:.4f}"))
+
+
+def judge_again(member: Member, test_sha256: str | None) -> bool:
+    """Score the events of another test sample with a finished member, without training it again.
+
+    Arguments:
+        member: as it is wanted.
+        test_sha256: hash of the test sample that the member in its folder was judged on, None for a part of its sample.
+
+    Returns:
+        Whether the folder now holds the member wanted: it did, or differed in its test sample only.
+    """
+    if member.complete:
+        return True
+    data = dataclasses.replace(member.data, test_sha256=test_sha256)
+    settings = json.loads(member.settings)
+    before = make_member(data, member.label, member.kind, member.seed, settings, member.folder.parent.parent)
+    if not before.complete:
+        return False
+    from hepkan.baselines import load_model
+
+    _write(member, load_model(member.folder), saved=True)
+    return True
+
+
+def _write(member: Member, trained: TrainedModel, saved: bool) -> None:
+    """Write the folder of a member, complete or not at all."""
+    train, validation, test = split(member.data, member.seed)
     with atomic_folder(member.folder) as folder:
-        if MODELS[member.kind].saved:
+        if saved:
             trained.save(folder)
         pq.write_table(history_table(member, trained.history), folder / "history.parquet")
-        parts = [score_table("test", test, trained), score_table("train", shown(data), trained)]
+        parts = [score_table("test", test, trained), score_table("train", shown(member.data), trained)]
         pq.write_table(pa.concat_tables(parts), folder / "scores.parquet")
         text = json.dumps(_record(member, trained, len(train), len(validation), len(test)), indent=1)
         (folder / "member.json").write_text(text, encoding="utf-8")
         (folder / "DONE").touch()
-    show(Step(member.name, 1, 1, "done", f"in {trained.seconds:.1f} s, validation loss {trained.best_value:.4f}"))
 
 
 def with_policy(table: Table, policy: str) -> Table:
