@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ideas
 import numpy as np
 import pyarrow.parquet as pq
 from scipy.optimize import curve_fit
@@ -43,8 +44,7 @@ RESULT = Path(__file__).parent / "results" / "top_dm.json"
 RUN, SLOW_RUN = ROOT / "runs" / "top_dm-full", ROOT / "runs" / "top_dm-slow"
 FAST, SLOW, SLOW_SEEDS = ["kan", "mlp", "linear", "met_split", "median"], ["bdt", "flow"], 2
 FLOW = ["models.flow.epochs=12", "models.flow.learning_rate=0.002", "models.flow.samples=64"]
-PLAIN = "models.kan={hidden: [40, 40], grid: 3, learning_rate: 0.005, weight_decay: 0.05, batch: 256, average: 0.999}"
-"""A spline of its own on every edge, as in the study: the best of such networks in the search."""
+PLAIN = f"models.kan={json.dumps({**ideas.PLAIN, 'grid_updates': 0})}"
 GRIDS = "model.grid=3,5,8,10,20,30,50"
 MOVING = [PLAIN, "models.kan.grid_updates=2"]
 BARE = [*MOVING, "models.kan.weight_decay=0.0", "models.kan.average=0.0", "models.kan.grid_updates=0"]
