@@ -1,17 +1,18 @@
 """Recover the 40 AI-Feynman equations of the development set with one frozen recipe: `hepkan.interpret.discover`.
 
-    python benchmarks/symbolic_feynman.py [--noise 0 0.01] [--only I.10.7 ...]
+    python benchmarks/symbolic_feynman.py [--noise 0 0.01] [--only I.10.7 ...] [--limit SECONDS]
 
 1,000 points in the ranges given; noise is a part of the target's standard deviation. A formula is exact when it has no
 spline left and explains more than 1 - 1e-9 of the variance of 1,000 other points without noise. Results are added to
-`results/symbolic_feynman.json` equation by equation, so that a stopped run goes on; `results/symbolic_feynman.md` is
-the table.
+`results/symbolic_feynman.json` equation by equation, so that a stopped run goes on (`--limit` stops it after so many
+CPU seconds); `results/symbolic_feynman.md` is the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import datetime
 import json
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from sympy.parsing.sympy_parser import parse_expr
 import hepkan
 from hepkan.files import write_text
 from hepkan.interpret.discovery import discover
+from hepkan.studies.environment import cpu, versions
 
 FEYNMAN = Path(__file__).parents[2] / "shared" / "data" / "feynman" / "feynman_dev.csv"
 RESULT = Path(__file__).parent / "results" / "symbolic_feynman.json"
@@ -123,17 +125,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.01])
     parser.add_argument("--only", nargs="+", help="equations to measure, again if there")
+    parser.add_argument("--limit", type=float, default=float("inf"), help="CPU seconds after which no other begins")
     chosen = parser.parse_args()
-    rows = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else []
+    rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.is_file() else []
     for noise in chosen.noise:
         for equation in equations():
             there = [row for row in rows if (row["equation"], row["noise"]) == (equation.name, noise)]
             if (chosen.only and equation.name not in chosen.only) or (there and not chosen.only):
                 continue
+            if time.process_time() > chosen.limit:
+                return
             row = measure(equation, noise)
             print(noise, equation.name, row["unexplained"], row["formula"][:80], row["cpu_seconds"], flush=True)
             rows = [one for one in rows if one not in there] + [row]
-            write_text(RESULT, json.dumps(rows, indent=1))
+            date = datetime.datetime.now(datetime.UTC).date().isoformat()
+            content = {"date": date, "machine": cpu(), "versions": versions(), "rows": rows}
+            write_text(RESULT, json.dumps(content, indent=1))
             write_text(RESULT.with_suffix(".md"), page(rows))
 
 

@@ -97,7 +97,8 @@ def symbolic(
         ends.append(_greedy(_frozen(shape), events.X, objective, table, margin, allowed, rows, events))
     formulas = []
     for roots, _ in ends:
-        end = finished(roots, events.X, objective, tolerance=tolerance_of(len(events.X)))
+        level = tolerance_of(len(events.X))
+        end = finished(roots, events.X, objective, tolerance=level, primitives=table, margin=margin)
         if np.isfinite(end.loss):
             formulas.append((end.loss, end.roots))
             rows.append(row_of(end.roots, end.loss, events.names, events.positive))

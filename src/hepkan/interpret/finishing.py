@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepkan.interpret import text
+from hepkan.interpret.exchange import exchanged
 from hepkan.interpret.expression import Expression, complexity, splines_of
 from hepkan.interpret.formula import Row, rounded_text
 from hepkan.interpret.objective import Objective
+from hepkan.interpret.primitives import Primitive
 from hepkan.interpret.refit import Refit, refit
 from hepkan.interpret.rounding import rounded
 from hepkan.interpret.tidying import reduced, tidied
@@ -19,22 +21,37 @@ Floats = NDArray[np.float64]
 
 EXACT = 1e-20
 """A loss this small relative to that of a constant is zero to rounding."""
+SINGLE = 1e-15
+"""The same where target and features were once written in single precision."""
 
 
-def finished(roots: Sequence[Expression], X: Floats, objective: Objective, *, tolerance: float) -> Refit:
-    """Return a formula after a joint fit, without terms that the loss does not need and with known constants.
+def finished(
+    roots: Sequence[Expression],
+    X: Floats,
+    objective: Objective,
+    *,
+    tolerance: float,
+    primitives: Sequence[Primitive],
+    margin: float = 0.01,
+) -> Refit:
+    """Return a formula after a joint fit, with functions exchanged for better or simpler ones that look like them.
+
+    Terms that the loss does not need go, and known constants come last.
 
     Arguments:
         roots: a graph.
         X: raw features `(n, features)`.
         objective: the loss.
         tolerance: part of the loss by which a simplification may raise it.
+        primitives: the functions to choose from.
+        margin: how far beyond the data functions must be defined, relative to their range.
     """
     scale = objective.of_constant()
     best = refit(tidied(roots), X, objective, steps=100, enough=1e-3 * EXACT * scale)
     if not np.isfinite(best.loss):
         return best
-    allowed = best.loss * (1.0 + tolerance) + EXACT * scale
+    best = exchanged(best.roots, X, objective, primitives, margin=margin)
+    allowed = best.loss * (1.0 + tolerance) + SINGLE * scale
     best = reduced(best.roots, X, objective, allowed=allowed)
     best = rounded(tidied(best.roots), X, objective, allowed=allowed)
     return Refit(best.roots, best.loss, {})

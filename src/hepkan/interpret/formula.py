@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,9 +140,9 @@ class Formula:
         return text.to_numpy(self.roots, text.symbol_names(self.names), self.link)
 
     def root(self, output: int = 0) -> str:
-        """Return text for ROOT's TFormula and TF1: C++ of x[0], x[1], ... in the order of `names`.
+        """Return text for ROOT's TFormula: C++ of x[0], x[1], ... in the order of `names`.
 
-        A sigmoid is part of it; splines and long formulae make it a lambda, which ROOT takes too.
+        A sigmoid is part of it; splines and long formulae make it a lambda, for `TFormula f("f", text, features, 0)`.
 
         Raises:
             UsageError: the link is `softmax`, whose outputs need each other.
@@ -149,6 +150,19 @@ class Formula:
         if self.link == "softmax":
             raise UsageError("ROOT's text is one number, however the formula has classes. Take numpy() instead.")
         return text.to_root(self.roots[output], self.link)
+
+    def define(self, output: int = 0) -> str:
+        """Return text for ROOT's `RDataFrame.Define`: C++ of the features' names, a sigmoid included.
+
+        Raises:
+            UsageError: the link is `softmax`, or a feature has a name that C++ does not allow.
+        """
+        if self.link == "softmax":
+            raise UsageError("ROOT's text is one number, however the formula has classes. Take numpy() instead.")
+        wrong = [name for name in self.used if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)]
+        if wrong:
+            raise UsageError(f"Define needs features with names that C++ allows, however: {wrong[0]!r}. Take root().")
+        return text.to_define(self.roots[output], self.names, self.link)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able data."""

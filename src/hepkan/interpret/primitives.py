@@ -184,6 +184,7 @@ _TABLE = (
         numpy="np.tanh({})",
         root="tanh({})",
         latex=r"\tanh\left({}\right)",
+        complexity=3,
     ),
     Primitive(
         name="sigmoid",
@@ -247,7 +248,7 @@ _TABLE = (
         derivative=np.zeros_like,
         sympy=sympy.sign,
         numpy="np.sign({})",
-        root="(({0}) > 0.0) - (({0}) < 0.0)",
+        root="(({0}) > 0.0) - (({0}) < 0.0) + 0.0 * ({0})",
         latex=r"\operatorname{{sign}}\left({}\right)",
         complexity=3,
         family="shift",

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 _DAMPING = 1e-3
 _LARGEST_DAMPING = 1e12
+_LARGEST_ROW = 1e150
 
 
 class Refit(NamedTuple):
@@ -64,7 +65,7 @@ def refit(
     damping, still = _DAMPING, 0
     for _ in range(steps):
         rows, right = _equations(program, values, constants, objective)
-        if not np.isfinite(rows).all():
+        if not np.abs(rows).max(initial=0.0) < _LARGEST_ROW:  # or not a number
             break
         factor, projected, scale = _reduced(rows, right)
         moved = False

@@ -25,7 +25,6 @@ class Known(NamedTuple):
     value: float
     symbol: sympy.Expr
     cost: float
-    plain: bool
 
 
 _UNITS: tuple[tuple[float, sympy.Expr, float], ...] = (
@@ -39,8 +38,8 @@ _UNITS: tuple[tuple[float, sympy.Expr, float], ...] = (
     (math.pi**2, sympy.pi**2, 2.5),
     (1.0 / math.pi**2, 1 / sympy.pi**2, 2.5),
 )
-_CLOSE = 2e-3
-"""How close a number must be to a multiple of pi or of a root, relative to itself: there are many of them."""
+_CHANCE = 0.02
+"""How likely a random number may be to lie as close to a known constant of the same or a lower cost."""
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 
 
@@ -58,7 +57,7 @@ def known_constants() -> tuple[Floats, tuple[Known, ...]]:
                 key = float(f"{value:.12e}")
                 if key not in best or cost < best[key].cost:
                     fraction = sympy.Rational(numerator, denominator)
-                    best[key] = Known(value, symbol * fraction, cost, unit == 1.0)
+                    best[key] = Known(value, symbol * fraction, cost)
     table = tuple(sorted(best.values(), key=lambda known: known.value))
     return np.array([known.value for known in table]), table
 
@@ -87,7 +86,7 @@ def proposals(value: float, spread: float) -> Iterator[float]:
     values, table = known_constants()
     size = abs(value)
     low, high = np.searchsorted(values, [size - spread, size + spread])
-    near = [known for known in table[low:high] if known.plain or abs(known.value - size) <= _CLOSE * size]
+    near = [known for known in table[low:high] if 2.0**known.cost * abs(known.value - size) <= _CHANCE * size]
     near.sort(key=lambda known: (known.cost, abs(known.value - size)))
     for known in near[:4]:
         yield math.copysign(known.value, value)
@@ -126,7 +125,10 @@ def rounded(
 def _closest(
     roots: Sequence[Expression], refused: set[tuple[int, int]], closeness: float
 ) -> tuple[int, int, list[float]] | None:
-    """Return the free number that is relatively closest to a simple constant, and the constants to try."""
+    """Return the free number that is relatively closest to a simple constant, and the constants to try.
+
+    A bias may always be zero, however large it is: that comes last.
+    """
     best: tuple[float, int, int, list[float]] | None = None
     for number, node in enumerate(walk_sums(roots)):
         numbers = node.numbers()
@@ -136,6 +138,8 @@ def _closest(
             value = float(numbers[place])
             spread = closeness * max(abs(value), 1e-2 if place == len(node.terms) else 1e-3)
             values = list(proposals(value, spread))
+            if place == len(node.terms) and 0.0 not in values:
+                values.append(0.0)
             if not values:
                 continue
             distance = min(abs(value - one) for one in values) / max(abs(value), 1e-2)

@@ -31,6 +31,10 @@ from hepkan.interpret.refit import Refit, refit
 Floats = NDArray[np.float64]
 
 DEGREE = 3
+TAIL = 4.0
+"""How many times larger than its median a feature must become to be taken by its logarithm."""
+HIDDEN = 40
+"""Intervals of splines of hidden values that are known from the start."""
 _SOME = 400
 
 
@@ -66,6 +70,30 @@ def spline_edge(variable: Expression, low: float, high: float, grid: int, values
     return Spline(variable, even_knots(low, high, grid), np.zeros(size) if values is None else values, DEGREE)
 
 
+def feature_spline(X: Floats, i: int, grid: int, values: Floats | None = None) -> Spline:
+    """Return a spline of a feature on its range, of its logarithm where it is positive with a long tail."""
+    low, high = float(X[:, i].min()), float(X[:, i].max())
+    if low > 0.0 and high > TAIL * float(np.median(X[:, i])):
+        return spline_edge(Call(PRIMITIVES["log"], Input(i)), float(np.log(low)), float(np.log(high)), grid, values)
+    return spline_edge(Input(i), low, high, grid, values)
+
+
+def feature_edge(function: Spline, layer: int, i: int, output: int = 0) -> Edge:
+    """Return the edge of such a spline, whose variable is the feature itself."""
+    return Edge(function, edge_variable(function), layer, i, output)
+
+
+def edge_variable(function: Spline) -> Expression:
+    """Return what a spline is a function of, the feature where it is one of its logarithm."""
+    argument = function.argument
+    return argument.argument if isinstance(argument, Call) else argument
+
+
+def feature_basis(function: Spline, X: Floats) -> Floats:
+    """Return the B-splines of a spline whose argument no constant changes."""
+    return function.basis(_values(function.argument, X))
+
+
 def joined(functions: Sequence[Expression]) -> Sum:
     """Return the sum of functions, whose constant alone is free."""
     return Sum(tuple(functions), (1.0,) * len(functions), 0.0, frozenset(range(len(functions))))
@@ -73,8 +101,8 @@ def joined(functions: Sequence[Expression]) -> Sum:
 
 def additive(X: Floats, columns: Sequence[int], objective: Objective, grid: int) -> Shape:
     """Return the fitted KAN [n, 1] of some features."""
-    functions = [spline_edge(Input(i), float(X[:, i].min()), float(X[:, i].max()), grid) for i in columns]
-    edges = tuple(Edge(one, one.argument, 1, i, 0) for one, i in zip(functions, columns, strict=True))
+    functions = [feature_spline(X, i, grid) for i in columns]
+    edges = tuple(feature_edge(one, 1, i) for one, i in zip(functions, columns, strict=True))
     shape = Shape((joined(functions),), edges, np.inf)
     return shape.moved(refit(shape.roots, X, objective, steps=4))
 
@@ -108,7 +136,6 @@ def ridged(
     """
     edges: list[Edge] = []
     outer: list[Expression] = []
-    ranges = {i: (float(X[:, i].min()), float(X[:, i].max())) for i in columns}
     for number in range(ridges):
         inner: list[Spline] = []
         for i in columns:
@@ -117,17 +144,17 @@ def ridged(
                 first = next(edge.function for edge in start.edges if edge.input == i)
                 assert isinstance(first, Spline)
                 values = (first.coefficients - first.coefficients.mean()) / _spread(start, X)
-            inner.append(spline_edge(Input(i), *ranges[i], grid, values + 1.0 if product else values))
+            inner.append(feature_spline(X, i, grid, values + 1.0 if product else values))
         hidden: Expression = Sum(tuple(inner), (1.0,) * len(inner), 0.0, frozenset(range(len(inner) + 1)))
         hidden = Product(tuple(inner)) if product else hidden
         line = np.linspace(-1.0, 1.0, grid + DEGREE) * (2.0 + 2.0 * DEGREE / grid) / (1.0 + 2.0 / grid)
         function = spline_edge(hidden, -2.0, 2.0, grid, line * generator.choice([-1.0, 1.0]))
-        edges += [Edge(one, one.argument, 0, i, number) for one, i in zip(inner, columns, strict=True)]
+        edges += [feature_edge(one, 0, i, number) for one, i in zip(inner, columns, strict=True)]
         edges.append(Edge(function, hidden, 1, -1 - number, 0))
         outer.append(function)
     for i in beside:
-        function = spline_edge(Input(i), float(X[:, i].min()), float(X[:, i].max()), grid)
-        edges.append(Edge(function, function.argument, 1, i, 0))
+        function = feature_spline(X, i, grid)
+        edges.append(feature_edge(function, 1, i))
         outer.append(function)
     shape = Shape((joined(outer),), tuple(edges), np.inf)
     shape = shape.moved(refit(shape.roots, X, objective, steps=steps, tolerance=1e-3))
@@ -145,17 +172,18 @@ def monotone_starts(
     """
     rows = _some_rows(X)
     some, part = X[rows], objective.part(rows)
-    others = [_feature_spline(X, i, grid) for i in beside]
-    base = [one.basis(some[:, i]) for one, i in zip(others, beside, strict=True)]
-    found: list[tuple[float, Sum]] = []
+    others = [feature_spline(X, i, grid) for i in beside]
+    base = [feature_basis(one, some) for one in others]
+    found: list[tuple[float, Expression]] = []
     for hidden, s in _simple_sums(some, columns):
-        design = np.column_stack([*base, _hidden_spline(hidden, s, grid).basis(s)])
+        design = np.column_stack([*base, _hidden_spline(hidden, s).basis(s)])
         found.append((_linear_fit(design, part)[0], hidden))
     found.sort(key=lambda one: one[0])
     shapes = []
     for _, hidden in found[:keep]:
-        function = _hidden_spline(hidden, _values(hidden, X), grid)
-        edges = [Edge(one, one.argument, 1, i, 0) for one, i in zip([function, *others], [-1, *beside], strict=True)]
+        function = _hidden_spline(hidden, _values(hidden, X))
+        edges = [Edge(function, hidden, 1, -1, 0)]
+        edges += [feature_edge(one, 1, i) for one, i in zip(others, beside, strict=True)]
         shape = Shape((joined([function, *others]),), tuple(edges), np.inf)
         shape = shape.moved(refit(shape.roots, X, objective, steps=4))
         shapes.append(shape.moved(refit(shape.roots, X, objective, steps=40, tolerance=1e-3)))
@@ -165,33 +193,35 @@ def monotone_starts(
 def monotone_products(
     X: Floats, columns: Sequence[int], y: Floats, objective: Objective, grid: int, *, keep: int = 2
 ) -> list[Shape]:
-    """Return fitted products of a function of such a sum of two or three features and one function of each other one.
+    """Return fitted products of a function of such a sum of two or three features and one function of each feature.
 
-    All pairs and triples of at most six features are tried, with the mean of y given a feature as its factor.
+    All pairs and triples of at most six features are tried, with the mean of y given a feature as its factor, and with
+    or without factors of the features that the sum is made of.
     """
     if len(columns) > 6:
         return []
     factors = {i: _marginal(X, i, y, grid) for i in columns}
     rows = _some_rows(X)
     some, part = X[rows], objective.part(rows)
-    means = {i: factors[i].basis(some[:, i]) @ factors[i].coefficients for i in columns}
-    found: list[tuple[float, tuple[int, ...], Sum, Floats]] = []
+    means = {i: feature_basis(factors[i], some) @ factors[i].coefficients for i in columns}
+    found: list[tuple[float, tuple[int, ...], Expression, Floats]] = []
     for size in (2, 3):
         for inside in itertools.combinations(columns, size):
-            factor = np.prod([means[i] for i in columns if i not in inside], axis=0) * np.ones(len(rows))
+            apart = tuple(i for i in columns if i not in inside)
             for hidden, s in _simple_sums(some, inside):
-                design = factor[:, None] * _hidden_spline(hidden, s, grid).basis(s)
-                loss, solution = _linear_fit(design, part)
-                found.append((loss, inside, hidden, solution))
+                basis = _hidden_spline(hidden, s).basis(s)
+                for beside in (apart, tuple(columns)):
+                    factor = np.prod([means[i] for i in beside], axis=0) * np.ones(len(rows))
+                    loss, solution = _linear_fit(factor[:, None] * basis, part)
+                    found.append((loss, beside, hidden, solution))
     found.sort(key=lambda one: one[0])
     shapes = []
-    for _, inside, hidden, solution in found[:keep]:
-        function = replace(_hidden_spline(hidden, _values(hidden, some), grid), coefficients=solution)
-        parts = [function, *(factors[i] for i in columns if i not in inside)]
-        places = [-1, *(i for i in columns if i not in inside)]
-        edges = tuple(Edge(one, one.argument, 1, i, 0) for one, i in zip(parts, places, strict=True))
+    for _, beside, hidden, solution in found[:keep]:
+        function = replace(_hidden_spline(hidden, _values(hidden, some)), coefficients=solution)
+        parts = [function, *(factors[i] for i in beside)]
+        edges = [Edge(function, hidden, 1, -1, 0), *(feature_edge(factors[i], 1, i) for i in beside)]
         root = Sum((Product(tuple(parts)),), (1.0,), 0.0)
-        shape = Shape((root,), edges, np.inf)
+        shape = Shape((root,), tuple(edges), np.inf)
         shapes.append(shape.moved(refit(shape.roots, X, objective, steps=40, tolerance=1e-3)))
     return shapes
 
@@ -201,17 +231,24 @@ def _some_rows(X: Floats) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, len(X) - 1, min(len(X), _SOME)).round().astype(np.intp))
 
 
-def _simple_sums(X: Floats, columns: Sequence[int]) -> Iterator[tuple[Sum, Floats]]:
-    """Give sums of logarithms, lines and squares with all signs, and their values."""
+def _simple_sums(X: Floats, columns: Sequence[int]) -> Iterator[tuple[Expression, Floats]]:
+    """Give sums of logarithms, lines and squares with all signs, products and ratios, and their values."""
+    positive = all(X[:, i].min() > 0.0 for i in columns)
     for name in ("log", "x", "square"):
-        if name == "log" and not all(X[:, i].min() > 0.0 for i in columns):
+        if name == "log" and not positive:
             continue
         terms = tuple(Input(i) if name == "x" else Call(PRIMITIVES[name], Input(i)) for i in columns)
         values = np.stack([X[:, i] if name == "x" else PRIMITIVES[name].function(X[:, i]) for i in columns], axis=1)
         scale = values.std(axis=0).mean() if name != "log" else 1.0
         for signs in itertools.islice(itertools.product((1.0, -1.0), repeat=len(columns) - 1), 64):
             factors = np.array([1.0, *signs]) / scale
-            yield Sum(terms, tuple(factors.tolist()), 0.0, frozenset([0, len(terms)])), values @ factors
+            hidden = Sum(terms, tuple(factors.tolist()), 0.0, frozenset([0, len(terms)]))
+            yield hidden, values @ factors
+            if name == "log" and np.ptp(values @ factors) > 1.0:
+                fixed = replace(hidden, fixed=frozenset(range(len(terms) + 1)))
+                yield Call(PRIMITIVES["exp"], fixed), np.exp(values @ factors)
+    if not positive:
+        yield Product(tuple(Input(i) for i in columns)), np.prod([X[:, i] for i in columns], axis=0)
 
 
 def _linear_fit(design: Floats, objective: Objective) -> tuple[float, Floats]:
@@ -225,68 +262,20 @@ def _values(node: Expression, X: Floats) -> Floats:
     return evaluate([node], X)[:, 0]
 
 
-def _feature_spline(X: Floats, i: int, grid: int) -> Spline:
-    return spline_edge(Input(i), float(X[:, i].min()), float(X[:, i].max()), grid)
-
-
-def _hidden_spline(hidden: Expression, s: Floats, grid: int) -> Spline:
+def _hidden_spline(hidden: Expression, s: Floats) -> Spline:
     """Return a spline of a hidden value, finer than those of features because it is better known."""
-    return spline_edge(hidden, float(s.min()), float(s.max()), 3 * grid)
+    return spline_edge(hidden, float(s.min()), float(s.max()), int(np.clip(len(s) // 10, 6, HIDDEN)))
 
 
 def _marginal(X: Floats, i: int, y: Floats, grid: int) -> Spline:
     """Return the mean of y given one feature, relative to the mean of y where that is not about zero."""
-    function = _feature_spline(X, i, grid)
-    basis = function.basis(X[:, i])
+    function = feature_spline(X, i, grid)
+    basis = feature_basis(function, X)
     ridge = 1e-3 * np.eye(basis.shape[1]) * len(X) / basis.shape[1]
     curve = np.linalg.solve(basis.T @ basis + ridge, basis.T @ y)
     mean = float(y.mean())
     scale = mean if abs(mean) > 1e-3 * y.std() else float(np.abs(curve).max())
     return replace(function, coefficients=curve / scale)
-
-
-def interacting(X: Floats, columns: Sequence[int], objective: Objective, start: Shape) -> list[int]:
-    """Return the features whose effect on the target depends on another feature.
-
-    What a sum of functions leaves over is described by products of two Legendre polynomials of two features each; a
-    feature interacts when leaving all its products out costs more than Fisher's F allows.
-    """
-    left = (objective.target - evaluate(start.roots, X))[:, 0]
-    waves = {}
-    for i in columns:
-        low, high = float(X[:, i].min()), float(X[:, i].max())
-        u = (2.0 * X[:, i] - low - high) / max(high - low, 1e-300)
-        waves[i] = (u, 1.5 * u**2 - 0.5)
-    pairs = list(itertools.combinations(columns, 2))
-    blocks = [np.stack([a * b for a in waves[i] for b in waves[j]], axis=1) for i, j in pairs]
-    if not pairs or 4 * len(pairs) > 0.5 * len(X):
-        return list(columns)
-    root = np.sqrt(np.maximum(objective.weight, 0.0))[:, None]
-    singles = [np.stack([edge.function.basis(X[:, edge.input])], axis=0)[0] for edge in start.edges]  # type: ignore[attr-defined]
-    base = root * np.column_stack([np.ones(len(X)), *singles])
-    q, _ = np.linalg.qr(base)
-    target = root[:, 0] * left
-    target = target - q @ (q.T @ target)
-    matrices = [root * block - q @ (q.T @ (root * block)) for block in blocks]
-    everything = _unexplained(matrices, target)
-    free = len(X) - base.shape[1] - 4 * len(pairs)
-    found = []
-    for i in columns:
-        kept = [matrix for matrix, pair in zip(matrices, pairs, strict=True) if i not in pair]
-        dropped = 4 * (len(matrices) - len(kept))
-        more = _unexplained(kept, target) - everything
-        if more > 0.02 * (target @ target) and more / dropped > 4.0 * everything / max(free, 1):
-            found.append(i)
-    return found
-
-
-def _unexplained(matrices: Sequence[Floats], target: Floats) -> float:
-    """Return the sum of squares that columns leave over."""
-    if not matrices:
-        return float(target @ target)
-    columns = np.concatenate(matrices, axis=1)
-    solution = np.linalg.lstsq(columns, target, rcond=1e-10)[0]
-    return float(np.square(target - columns @ solution).sum())
 
 
 def multiplied(X: Floats, columns: Sequence[int], y: Floats, objective: Objective, grid: int) -> Shape:
@@ -296,7 +285,7 @@ def multiplied(X: Floats, columns: Sequence[int], y: Floats, objective: Objectiv
     """
     factors = [_marginal(X, i, y, grid) for i in columns]
     mean = float(y.mean())
-    edges = tuple(Edge(one, one.argument, 1, i, 0) for one, i in zip(factors, columns, strict=True))
+    edges = tuple(feature_edge(one, 1, i) for one, i in zip(factors, columns, strict=True))
     root = Sum((Product(tuple(factors)),), (mean if abs(mean) > 1e-3 * y.std() else float(y.std()),), 0.0)
     shape = Shape((root,), edges, np.inf)
     return shape.moved(refit(shape.roots, X, objective, steps=60, tolerance=1e-3))
@@ -318,7 +307,7 @@ def with_fresh_grids(shape: Shape, X: Floats) -> Shape:
     values = program.values(program.start)
 
     def change(old: Expression, new: Expression) -> Expression:
-        if not isinstance(new, Spline) or isinstance(new.argument, Input):
+        if not isinstance(new, Spline) or isinstance(edge_variable(new), Input):
             return new
         x = values[program.place[id(old.arguments()[0])]]
         low, high = float(x.min()), float(x.max())

@@ -99,9 +99,9 @@ def to_numpy(roots: Sequence[Expression], names: Sequence[str], link: str) -> st
     if link == "sigmoid":
         result = f"1.0 / (1.0 + np.exp(-({result})))"
     elif link == "softmax":
-        lines.append(f"values = {result}")
-        lines.append("powers = np.exp(values - values.max(axis=-1, keepdims=True))")
-        result = "powers / powers.sum(axis=-1, keepdims=True)"
+        lines.append(f"_values = {result}")
+        lines.append("_powers = np.exp(_values - _values.max(axis=-1, keepdims=True))")
+        result = "_powers / _powers.sum(axis=-1, keepdims=True)"
     arguments = ", ".join(names[column] for column in sorted(set(used)))
     body = "\n".join(f"    {line}" for line in [*lines, f"return {result}"])
     return f"import numpy as np\n\n\ndef formula({arguments}):\n{body}\n"
@@ -112,41 +112,56 @@ def _numpy_spline(node: Expression, argument: str) -> list[str]:
     breaks, polynomials = polynomials_of(node)
     anchors = np.concatenate([breaks[:1], breaks])[: len(polynomials)]
     return [
-        f"breaks = np.array({_listed(breaks)})",
-        f"cell = np.searchsorted(breaks, {argument}, side='right')",
-        f"u = {argument} - np.array({_listed(anchors)})[cell]",
-        f"table = np.array([{', '.join(_listed(row) for row in polynomials)}])[cell]",
-        "0.0 * u + " + _horner([f"table[..., {p}]" for p in range(polynomials.shape[1])]),
+        f"_breaks = np.array({_listed(breaks)})",
+        f"_cell = np.searchsorted(_breaks, {argument}, side='right')",
+        f"_u = {argument} - np.array({_listed(anchors)})[_cell]",
+        f"_table = np.array([{', '.join(_listed(row) for row in polynomials)}])[_cell]",
+        "0.0 * _u + " + _horner([f"_table[..., {p}]" for p in range(polynomials.shape[1])], "_u"),
     ]
 
 
 def to_root(root: Expression, link: str) -> str:
-    """Return text for ROOT's TFormula and TF1, with the features as x[0], x[1], ...: valid C++ with `<cmath>`.
+    """Return text for ROOT's TFormula, with the features as x[0], x[1], ...: valid C++ with `<cmath>`.
 
-    A formula without splines is one expression. With splines, or parts that are used often, it is a lambda, which ROOT
-    takes too: `TF1 f("f", text, low, high, 0)`.
+    A formula without splines is one expression. With splines, or parts that are used often, it is a lambda, which
+    TFormula takes when the number of features is given: `TFormula f("f", text, features, 0)`.
+    """
+    inputs = [node.column for node in ordered([root]) if isinstance(node, Input)]
+    names = [f"x[{column}]" for column in range(max(inputs, default=0) + 1)]
+    text = to_define(root, names, link)
+    return "[&](double *x, double *p) { " + text + " }" if text.endswith(";") else text
+
+
+def to_define(root: Expression, names: Sequence[str], link: str) -> str:
+    """Return C++ text of variables with the names of the features, as RDataFrame's Define takes it.
+
+    A formula without splines is one expression; otherwise statements of which the last one returns the value.
     """
     plain = not any(isinstance(node, Spline | Lines) for node in ordered([root]))
     close = "1.0 / (1.0 + exp(-({})))" if link == "sigmoid" else "{}"
     if plain:
-        text = _single(root, {})
+        text = _single(root, {}, names)
         if len(text) < 4000:
             return close.format(text)
-    inputs = [node.column for node in ordered([root]) if isinstance(node, Input)]
-    names = [f"x[{column}]" for column in range(max(inputs, default=0) + 1)]
-    lines, places = _statements([root], names, lambda call: call.primitive.root, _root_spline, "const double {} = {};")
-    lines.append(f"return {close.format(places[id(root)])};")
-    return "[&](double *x, double *p) { " + " ".join(lines) + " }"
+    lines, (value,) = to_cpp([root], names)
+    return " ".join([*lines, f"return {close.format(value)};"])
+
+
+def to_cpp(roots: Sequence[Expression], names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return C++ statements, one per node, and the names of the variables that hold the outputs before the link."""
+    form = "const double {} = {};"
+    lines, places = _statements(roots, names, lambda call: call.primitive.root, _root_spline, form)
+    return lines, [places[id(root)] for root in roots]
 
 
 def _root_spline(node: Expression, argument: str) -> list[str]:
     """Return the value of a piecewise polynomial as nested conditions, halving the breaks."""
     breaks, polynomials = polynomials_of(node)
     anchors = np.concatenate([breaks[:1], breaks])[: len(polynomials)]
-    cells = [
-        _horner([repr(float(c)) for c in np.trim_zeros(row, "b")] or ["0.0"], f"({argument} - ({float(anchor)!r}))")
-        for anchor, row in zip(anchors, polynomials, strict=True)
-    ]
+    cells = []
+    for anchor, row in zip(anchors, polynomials, strict=True):
+        kept = row[: max(2, len(np.trim_zeros(row, "b")))]  # at least a slope of zero, which keeps a NaN
+        cells.append(_horner([repr(float(c)) for c in kept], f"({argument} - ({float(anchor)!r}))"))
 
     def choose(low: int, high: int) -> str:
         if high - low == 1:
@@ -167,12 +182,15 @@ def _statements(
     """Return one statement per node and the name of each node's value."""
     lines: list[str] = []
     places: dict[int, str] = {}
+    prefix = "t"
+    while any(re.fullmatch(rf"{prefix}\d+", name) for name in names):
+        prefix += "_"
     for number, node in enumerate(ordered(roots)):
         arguments = [places[id(argument)] for argument in node.arguments()]
         if isinstance(node, Input):
             places[id(node)] = names[node.column]
             continue
-        places[id(node)] = f"t{number}"
+        places[id(node)] = f"{prefix}{number}"
         if isinstance(node, Spline | Lines):
             *before, value = spline(node, arguments[0])
             lines += before
@@ -196,13 +214,13 @@ def _plain(node: Expression, arguments: list[str], template: Callable[[Call], st
     return " + ".join(terms)
 
 
-def _single(node: Expression, done: dict[int, str]) -> str:
+def _single(node: Expression, done: dict[int, str], names: Sequence[str]) -> str:
     """Return C++ text of a graph without splines as one expression."""
     if id(node) not in done:
         if isinstance(node, Input):
-            done[id(node)] = f"x[{node.column}]"
+            done[id(node)] = names[node.column]
         else:
-            arguments = [_single(argument, done) for argument in node.arguments()]
+            arguments = [_single(argument, done, names) for argument in node.arguments()]
             done[id(node)] = _plain(node, arguments, lambda call: call.primitive.root)
     return done[id(node)]
 

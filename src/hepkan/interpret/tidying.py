@@ -15,6 +15,9 @@ from hepkan.interpret.refit import Refit, refit
 
 Floats = NDArray[np.float64]
 
+_LARGEST_EXPONENT = 300.0
+"""Exponents of this size stay where they are: their exponential would be no number."""
+
 
 def tidied(roots: Sequence[Expression]) -> tuple[Expression, ...]:
     r"""Return the same function with nested sums and products merged and free constants only where they matter.
@@ -95,11 +98,11 @@ def _call(node: Call) -> Expression:
     if not inner.terms:
         value = float(primitive.function(np.array([inner.bias]))[0])
         return Sum((), (), value) if math.isfinite(value) else node
-    if primitive.name == "exp":
+    if primitive.name == "exp" and abs(inner.bias) < _LARGEST_EXPONENT:
         argument = _merged(replace(inner, bias=0.0, fixed=frozenset()))
         if isinstance(argument, Sum):
             argument = replace(argument, fixed=frozenset([len(argument.terms)]))
-        return Sum((Call(primitive, argument),), (math.exp(min(inner.bias, 700.0)),), 0.0)
+        return Sum((Call(primitive, argument),), (math.exp(inner.bias),), 0.0)
     if primitive.name == "log" or primitive.degree is not None:
         place = _largest(inner)
         size = abs(inner.coefficients[place])
