@@ -1,4 +1,4 @@
-"""Events per second of exports on one thread: C++ header, onnxruntime and PyTorch, for KANs and for an MLP 2x100.
+"""Events per second of exports on one thread, for KANs and an MLP 2x100: C++, onnxruntime, TorchScript and PyTorch.
 
 First every export is compared with its network in float64; a network whose exports differ is not timed. All ways take
 turns, round after round; the median over rounds counts.
@@ -18,6 +18,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,14 @@ def session_of(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: np.asarray(session.run(None, {"features": x})[0])
 
 
+def script_of(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the TorchScript module in a file."""
+    with warnings.catch_warnings():  # PyTorch announces the end of TorchScript
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module: Callable[[torch.Tensor], torch.Tensor] = torch.jit.load(str(path)).eval()
+    return module
+
+
 def measure(name: str, rounds: int) -> list[dict[str, Any]]:
     """Return one row for every way of evaluating a network."""
     model = MODELS[name]()
@@ -95,7 +104,9 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
         folder = Path(temporary)
         hepkan.export.onnx(model, folder / "m.onnx", x)
         hepkan.export.cpp(model, folder / "m.hpp", x)
+        hepkan.export.torchscript(model, folder / "m.pt", x)
         header, seconds = compiled(folder)
+        script = script_of(folder / "m.pt")
         runtime, double = session_of(folder / "m.onnx"), x.astype(np.float64)
         sizes = {"onnxruntime": (folder / "m.onnx").stat().st_size, "C++": (folder / "m.hpp").stat().st_size}
         ways: dict[str, Callable[[], np.ndarray]] = {
@@ -103,6 +114,7 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
             "C++ double": lambda: header(double),
             "onnxruntime": lambda: runtime(x),
             "onnxruntime, one event": lambda: runtime(x[:1]),
+            "TorchScript": lambda: script(torch.from_numpy(x)).numpy(),
             "PyTorch": lambda: model(torch.from_numpy(x)).numpy(),
         }
         exact = expected(model, x)

@@ -132,6 +132,7 @@ def models() -> dict[str, Network]:
     cases["float64"] = lively(hepkan.KAN([4, 5, 1]).double())
     cases["maps not learned"] = hepkan.KAN([4, 5, 1])
     cases["no hidden layer"] = lively(hepkan.MLP([4, 2]))
+    cases["shared functions"] = lively(hepkan.KAN([4, 5, 4, 1], rank=2))
     cases["many features"] = lively(hepkan.KAN([20, 3, 1]))
     for activation in ("relu", "silu", "tanh", "gelu"):
         cases[f"MLP {activation}"] = lively(hepkan.MLP([4, 16, 8, 2], activation=activation, dropout=0.1))
@@ -158,7 +159,7 @@ class Library:
 
     def __init__(self, headers: list[Path], folder: Path, flags: tuple[str, ...] = ("-O1",)) -> None:
         source, target = folder / "headers.cpp", folder / "headers.so"
-        text = "".join(f'#include "{header}"\n' for header in headers)
+        text = "#include <cstring>\n" + "".join(f'#include "{header}"\n' for header in headers)
         for n, header in enumerate(headers):
             for kind in ("float", "double"):
                 text += BINDINGS.replace("NAME", header.stem).replace("KIND", kind).replace("NUMBER", str(n))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from export_cases import (
 )
 from hepkan import errors
 from hepkan.errors import DataError, MissingExtra, UsageError
-from hepkan.export import Export, cpp_header, evaluation, onnx_graph, pieces, verification
+from hepkan.export import Export, cpp_header, evaluation, onnx_graph, pieces, traced, verification
 from hepkan.nn.networks import Network
 
 onnx = pytest.importorskip("onnx", reason="needs the extra `export`")
@@ -66,12 +68,45 @@ def test_onnx_agrees_with_the_network(case: tuple[str, Network], tmp_path: Path)
     done = hepkan.export.onnx(model, path, raw_events(200, features, seed=5))
     assert isinstance(done, Export)
     assert (done.path, done.events) == (path, 200 + verification.EVENTS)
-    assert done.difference <= done.tolerance <= onnx_graph.LOOSEST
+    assert done.difference <= done.tolerance <= verification.LOOSEST
     x = hostile_events(1000, features)
     found, exact = run(path, x), expected(model, x, torch.float64)
     assert gap(found, exact) < max(2e-5, 20 * gap(expected(model, x, torch.float32), exact)), name
     assert run(path, x[:0]).shape == (0, model.widths[-1])
     assert gap(run(path, x[:1]), found[:1]) < 1e-3
+
+
+def torchscript(path: Path) -> Any:
+    """Return the module in a file, as coffea's `torch_wrapper` loads it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.load(str(path)).eval()
+
+
+def test_torchscript_agrees_with_the_network(case: tuple[str, Network], tmp_path: Path) -> None:
+    name, model = case
+    path, features = tmp_path / "m.pt", model.widths[0]
+    done = hepkan.export.torchscript(model, path, raw_events(200, features, seed=5))
+    assert (done.path, done.events) == (path, 200 + verification.EVENTS)
+    assert done.difference <= done.tolerance <= verification.LOOSEST
+    x, module = hostile_events(1000, features), torchscript(path)
+    with torch.no_grad():
+        found, exact = module(torch.from_numpy(x)).numpy(), expected(model, x, torch.float64)
+        assert gap(found, exact) < max(2e-5, 20 * gap(expected(model, x, torch.float32), exact)), name
+        assert module(torch.from_numpy(x[:0])).shape == (0, model.widths[-1])
+        assert gap(module(torch.from_numpy(x[:1])).numpy(), found[:1]) < 1e-3
+        assert torch.equal(module(torch.from_numpy(x).double()).nan_to_num(), torch.from_numpy(found).nan_to_num())
+
+
+def test_torchscript_names_its_features_and_moves_as_a_whole(tmp_path: Path) -> None:
+    hepkan.export.torchscript(MODELS["sigmoid"], tmp_path / "m.pt")
+    files = {"hepkan.json": ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module = torch.jit.load(str(tmp_path / "m.pt"), _extra_files=files)
+    facts = json.loads(files["hepkan.json"])
+    assert (facts["feature_names"], facts["link"]) == (MODELS["sigmoid"].feature_names, "sigmoid")
+    assert {one.device.type for one in module.to("meta").buffers()} == {"meta"}
 
 
 def test_onnx_has_basic_operators_only(case: tuple[str, Network], tmp_path: Path) -> None:
@@ -160,8 +195,10 @@ def test_random_networks_agree(seed: int, tmp_path: Path) -> None:
     if seed % 2:
         hepkan.update_grid(model, x, blend=0.02)
     found = hepkan.export.onnx(model, tmp_path / "m.onnx", x)
-    assert found.difference <= found.tolerance <= onnx_graph.LOOSEST
+    assert found.difference <= found.tolerance <= verification.LOOSEST
     assert hepkan.export.cpp(model, tmp_path / "m.hpp", x).difference < 1e-10
+    script = hepkan.export.torchscript(model, tmp_path / "m.pt", x)
+    assert script.difference <= script.tolerance <= verification.LOOSEST
 
 
 def test_a_tolerance_that_is_given_is_kept(tmp_path: Path) -> None:
@@ -211,11 +248,12 @@ def test_the_model_stays_as_it_is(tmp_path: Path) -> None:
     model.train()
     hepkan.export.onnx(model, tmp_path / "m.onnx")
     hepkan.export.cpp(model, tmp_path / "m.hpp")
+    hepkan.export.torchscript(model, tmp_path / "m.pt")
     assert model.training and model.layers[0].backend == "torch"
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["onnx", "cpp"])
+@pytest.mark.parametrize("name", ["onnx", "cpp", "torchscript"])
 def test_a_wrong_number_is_not_written(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = pieces.cells_of
 
@@ -226,7 +264,7 @@ def test_a_wrong_number_is_not_written(name: str, tmp_path: Path, monkeypatch: p
 
     path = tmp_path / "model"
     path.write_text("the old one")
-    for module in (onnx_graph, cpp_header):
+    for module in (onnx_graph, cpp_header, traced):
         monkeypatch.setattr(module, "cells_of", wrong)
     with pytest.raises(DataError, match=r"however it differs by .* was not written"):
         getattr(hepkan.export, name)(MODELS["degree 3, linear, standard"], path)
@@ -249,7 +287,7 @@ def test_a_lost_nan_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         hepkan.export.cpp(MODELS["regression"], tmp_path / "m.hpp")
 
 
-@pytest.mark.parametrize("name", ["onnx", "cpp"])
+@pytest.mark.parametrize("name", ["onnx", "cpp", "torchscript"])
 class TestErrors:
     """One clear sentence each, and no file."""
 
@@ -295,8 +333,11 @@ def jumping() -> Network:
 def test_jumps_are_for_headers_only(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ONNX needs continuous splines"):
         hepkan.export.onnx(jumping(), tmp_path / "m.onnx")
-    with pytest.raises(UsageError, match="degree 1 or more"):
-        hepkan.export.onnx(hepkan.KAN([2, 1], degree=0, backend="torch"), tmp_path / "m.onnx")
+    with pytest.raises(DataError, match="TorchScript needs continuous splines"):
+        hepkan.export.torchscript(jumping(), tmp_path / "m.pt")
+    for write in (hepkan.export.onnx, hepkan.export.torchscript):
+        with pytest.raises(UsageError, match="degree 1 or more"):
+            write(hepkan.KAN([2, 1], degree=0, backend="torch"), tmp_path / "m")
     hepkan.export.cpp(jumping(), tmp_path / "m.hpp")
 
 

@@ -419,7 +419,7 @@ def test_run_with_one_seed_draws_everything(written: Path) -> None:
     text = " ".join(document.text)
     assert "One seed per model was trained: a look, not a result." in text
     assert "one seed" in text
-    assert len(document.pictures()) == 15
+    assert len(document.pictures()) == 16
 
 
 @pytest.mark.usefixtures("blank_plots")

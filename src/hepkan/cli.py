@@ -39,6 +39,7 @@ Scheduler = Annotated[
     str | None, typer.Option("--scheduler", help="Work on a Dask cluster, as in tcp://HOST:8786; see docs/cluster.md.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")]
+Style = Annotated[str, typer.Option("--style", help="Look of the plots: plain, CMS or ATLAS.")]
 Study = Annotated[str, typer.Argument(metavar="TASK|CARD.yaml", help="A built-in task or a card.")]
 
 
@@ -50,7 +51,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, debug=debug, **kwargs)
         except KeyboardInterrupt:
-            _complain("Interrupted. Finished parts are kept; the same command with --resume continues.")
+            nothing = "Nothing half-written is left; give the same command again."
+            kept = "Finished parts are kept; the same command with --resume continues."
+            _complain(f"Interrupted. {kept if 'resume' in kwargs else nothing}")
             raise typer.Exit(130) from None
         except (UsageError, DataError, MissingExtra, OSError, MemoryError) as error:
             if debug:
@@ -153,11 +156,14 @@ def run(
     data: Sample = None,
     test: TestSample = None,
     workers: Workers = None,
+    style: Style = "plain",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Train the models of a task, compare them and write a run folder with its page."""
     from hepkan import terminal
+    from hepkan.report.html import write_page
+    from hepkan.report.style import drawn_as
     from hepkan.report.words import headline
     from hepkan.studies.environment import cores
     from hepkan.studies.options import load_card
@@ -166,7 +172,7 @@ def run(
     chosen = {"overrides": settings or (), "quick": quick, "seeds": seeds, "data": data, "test": test}
     card = load_card(task, models=_split(model), **chosen)  # type: ignore[arg-type]
     folder = output or Path("runs") / (card.name + ("-quick" if quick else ""))
-    with terminal.training(err()) as progress:
+    with drawn_as(style), terminal.training(err()) as progress:
         result = execute(
             card,
             output=folder,
@@ -175,6 +181,8 @@ def run(
             progress=progress,
             command=_command(),
         )
+        if result.reused and style != "plain":
+            write_page(folder)
     if as_json:
         _print_json(result.report["rows"])
         return
@@ -207,6 +215,7 @@ def scan(
     test: TestSample = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    style: Style = "plain",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -216,7 +225,9 @@ def scan(
     :log behind it overrules that.
     """
     from hepkan import terminal
+    from hepkan.report.scan_page import write_scan_page
     from hepkan.report.scan_words import headline as scan_headline
+    from hepkan.report.style import drawn_as
     from hepkan.studies.environment import cores
     from hepkan.studies.options import load_card
     from hepkan.studies.scan import scan as execute
@@ -226,7 +237,7 @@ def scan(
     keys = [text.partition("=")[0].strip().rsplit(".", 1)[-1] for text in vary]
     name = "-".join([card.name, *keys, *(["search"] if method == "tpe" else []), *(["quick"] if quick else [])])
     folder = output or Path("scans") / name
-    with terminal.scanning(err()) as watch:
+    with drawn_as(style), terminal.scanning(err()) as watch:
         result = execute(
             card,
             vary,
@@ -240,6 +251,8 @@ def scan(
             watch=watch,
             command=_command(),
         )
+        if result.reused and style != "plain":
+            write_scan_page(folder)
     if as_json:
         _print_json(result.report["rows"])
         return
@@ -325,16 +338,19 @@ def compare(
 @guarded
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    style: Style = "plain",
     debug: Debug = False,
 ) -> None:
     """Write the self-contained HTML page of runs and scans again."""
     from hepkan.report.html import write_page
     from hepkan.report.scan_page import write_scan_page
+    from hepkan.report.style import drawn_as
     from hepkan.studies.compare import read_report
 
-    for folder in runs:
-        write = write_scan_page if "trials" in read_report(folder) else write_page
-        out().print(f"Page: {write(folder)}", highlight=False, soft_wrap=True)
+    with drawn_as(style):
+        for folder in runs:
+            write = write_scan_page if "trials" in read_report(folder) else write_page
+            out().print(f"Page: {write(folder)}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -349,6 +365,7 @@ def prune(
     ] = None,
     epochs: Annotated[int, typer.Option("--epochs", min=0, help="Training after each stage.")] = 2,
     candidates: Annotated[int, typer.Option("--candidates", min=1, help="Parts tried one by one at each step.")] = 1,
+    edits: Annotated[Path | None, typer.Option("--edits", help="Edges removed in the explorer; nothing else.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write [RUN/pruned].")] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -357,11 +374,13 @@ def prune(
     from hepkan.studies.interpret_run import prune_run, summary_lines
 
     def show(stage: Any) -> None:
-        text = f"{stage.inputs} inputs, {stage.nodes} nodes, {stage.edges} edges: loss {stage.increase:+.4f}"
+        size = f"{stage.inputs} inputs, {stage.nodes} hidden nodes, {stage.edges} edges"
+        text = f"{size}: validation loss {stage.increase:+.4f} +- {stage.error:.4f}"
         err().print(text, highlight=False)
 
     wanted: dict[str, Any] = {"inputs": inputs, "nodes": nodes, "edges": edges, "tolerance": tolerance}
-    done = prune_run(run, **wanted, epochs=epochs, candidates=candidates, output=output, progress=show)
+    by_hand: dict[str, Any] = {"edits": edits, "output": output}
+    done = prune_run(run, **wanted, epochs=epochs, candidates=candidates, **by_hand, progress=show)
     if as_json:
         _print_json(done.report)
         return
@@ -378,6 +397,9 @@ def symbolic(
         float, typer.Option("--tolerance", min=0.0, help="Part of the network's gain that the formula may lose.")
     ] = 0.01,
     events: Annotated[int, typer.Option("--events", min=100, help="Training events used.")] = 4000,
+    edits: Annotated[
+        Path | None, typer.Option("--edits", help="Edits made in the explorer, instead of a search.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write [RUN/symbolic].")] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -385,13 +407,71 @@ def symbolic(
     """Turn the KAN of a run into a formula: fitted to training events, judged on test events."""
     from hepkan.studies.symbolic_run import summary_lines, symbolic_run
 
-    done = symbolic_run(run, tolerance=tolerance, events=events, output=output)
+    done = symbolic_run(run, tolerance=tolerance, events=events, edits=edits, output=output)
     if as_json:
         _print_json(done.report)
         return
     for line in summary_lines(done.report):
         out().print(line, highlight=False, markup=False, soft_wrap=True)
-    out().print(f"Front: {done.folder / 'front.svg'}", highlight=False, soft_wrap=True)
+    made = "formula.json" if edits else "front.svg"
+    out().print(f"{'Formula' if edits else 'Front'}: {done.folder / made}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@guarded
+def explore(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a KAN.")],
+    export_to: Annotated[
+        Path | None, typer.Option("--export", help="Write the self-contained page here and open nothing.")
+    ] = None,
+    pruned: Annotated[bool, typer.Option("--pruned", help="The network of hepkan prune.")] = False,
+    events: Annotated[int, typer.Option("--events", min=100, help="Test events embedded at most.")] = 5000,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the page in a browser.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Look into the KAN of a run: an interactive page, written as RUN/explore.html and opened."""
+    import webbrowser
+
+    from hepkan.report.explorer import write_explorer
+
+    page = write_explorer(run, export_to, pruned=pruned, events=events)
+    out().print(f"Page: {page}", highlight=False, soft_wrap=True)
+    if export_to is None and not no_open and not webbrowser.open(page.resolve().as_uri()):
+        err().print("There is no browser here; open the page yourself.", highlight=False)
+
+
+@app.command()
+@guarded
+def export(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, RUN/pruned, a member, or a .hepkan model file.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file; its ending says what unless --to does.")],
+    to: Annotated[str | None, typer.Option("--to", help="onnx, cpp, torch (TorchScript) or formula.")] = None,
+    formula_style: Annotated[
+        str | None, typer.Option("--formula-style", help="root, define, latex, numpy, sympy or cpp [by the ending].")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option("--fold", min=0, help="The model that never saw this fold, instead of the run's.")
+    ] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="Outputs before the sigmoid or softmax.")] = False,
+    fidelity: Annotated[
+        float | None, typer.Option("--fidelity", help="How well a formula must follow its network, at most 1 [0.9].")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the model or formula of a run for other software; only a file that agrees with the network is written."""
+    from hepkan import terminal
+    from hepkan.studies.export_run import export_run
+
+    wanted: dict[str, Any] = {"to": to, "style": formula_style, "fold": fold, "fidelity": fidelity}
+    report = export_run(run, output, **wanted, link=not logits)
+    if as_json:
+        _print_json(report)
+        return
+    for line in terminal.exported_lines(report):
+        out().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

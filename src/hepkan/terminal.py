@@ -242,6 +242,34 @@ def scored_lines(counters: Counters) -> list[str]:
     return lines
 
 
+def exported_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return what was exported and how it was checked, in sentences."""
+    what = f"the formula, style {report['style']}" if report["to"] == "formula" else str(report["model"])
+    real = f"{report['real_events']} of them test events of the run" if report["real_events"] else "all of them drawn"
+    whole = "formula" if report["to"] == "formula" else "network"
+    lines = [
+        f"Wrote {report['path']}: {what}.",
+        f"Checked on {report['events']} events, {real}: it differs from the {whole} by at most "
+        f"{report['difference']:.2g} of the output's spread ({report['tolerance']:.2g} is allowed).",
+    ]
+    if report.get("fidelity") is not None:
+        lines.append(f"It follows {report['network']} with a fidelity of {report['fidelity']:.4f} (at most 1).")
+    if report.get("folds") and report["fold"] is None:
+        lines.append(
+            f"This is the run's one model, for new events. For events of the run's own files give --fold K, the model "
+            f"that never saw ids with id % {report['folds']} == K, or use hepkan predict."
+        )
+    names = [f"{one['place']} {one['name']}" + (f" [{one['unit']}]" if one["unit"] else "") for one in report["inputs"]]
+    lines.append(f"Inputs by place: {', '.join(names)}.")
+    replaced = [f"{one['name']} {one['missing']:.6g}" for one in report["inputs"] if one["missing"] is not None]
+    if replaced:
+        lines.append(f"Before it, replace missing values: {', '.join(replaced)}.")
+    flags = [one["name"] for one in report["inputs"] if one["flag"]]
+    if flags:
+        lines.append(f"These are 1 where the value was missing, else 0: {', '.join(flags)}.")
+    return lines
+
+
 @contextmanager
 def generation(console: Console, task: str) -> Iterator[Callable[[Generated], None]]:
     """Show rows, rate and time left; plain lines, at most one in ten seconds, when not a terminal."""

@@ -48,6 +48,7 @@ class Table:
         target_names: one name for labels, t for targets.
         classes: names of the labels 0, 1, ...; a single name says that one class is intended.
         extra: further columns (n,) that travel with the rows, such as `process`.
+        class_balance: whether training weights give every class the same sum; metrics never do.
 
     Raises:
         UsageError: shapes or names do not fit together.
@@ -65,6 +66,7 @@ class Table:
     target_names: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    class_balance: bool = True
 
     def __post_init__(self) -> None:
         """Fill the defaults, convert the types, refuse what cannot be used."""
@@ -183,8 +185,9 @@ class Table:
             raise DataError(f"{k} folds need events in every fold, however they have {counts.tolist()}.")
         return [(self.take(fold != i), self.take(fold == i)) for i in range(k)]
 
-    def training_weights(self, policy: Policy = "abs", balance: bool = True) -> Floats:
-        """Return weights (n,) for training: mean 1 and, with `balance`, equal sums of the classes.
+    def training_weights(self, policy: Policy = "abs", balance: bool | None = None) -> Floats:
+        """Return weights (n,) for training: mean 1 and, with `balance` (the table's `class_balance` when None), equal
+        sums of the classes.
 
         Negative weights follow the policy: `abs` takes the absolute value, `keep` keeps the sign, `zero` and
         `drop` give zero. The rows of `drop` do not count in the mean; `for_training` leaves them out.
@@ -202,7 +205,7 @@ class Table:
         else:
             weight = np.maximum(self.weight, 0.0)
         rows = int((self.weight >= 0).sum()) if policy == "drop" else len(self)
-        if not (balance and self.classification):
+        if not ((self.class_balance if balance is None else balance) and self.classification):
             return weight * (rows / positive_sum(weight, "the table"))
         for label, name in enumerate(self.classes):
             members = self.y == label
@@ -210,7 +213,7 @@ class Table:
             weight[members] *= rows / (len(self.classes) * total)
         return weight
 
-    def for_training(self, policy: Policy = "abs", balance: bool = True) -> tuple[Table, Floats]:
+    def for_training(self, policy: Policy = "abs", balance: bool | None = None) -> tuple[Table, Floats]:
         """Return the rows to train on (without negative weights for `drop`) and their `training_weights`."""
         weight = self.training_weights(policy, balance)
         if policy != "drop":

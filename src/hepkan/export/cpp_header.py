@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +26,9 @@ from hepkan.export.verification import Export, check_events, compare, reference,
 from hepkan.nn.layers import KANLayer
 from hepkan.nn.networks import KAN, Network
 from hepkan.nn.transforms import QuantileNormal, Standard
+
+if TYPE_CHECKING:
+    from hepkan.interpret.formula import Formula
 
 TOLERANCE = 1e-7
 BASE_NUMBERS = {"none": 0, "linear": 1, "silu": 2}
@@ -42,7 +46,7 @@ _BLOCK = 16
 
 
 def cpp(
-    model: Network,
+    model: Network | Formula,
     path: str | Path,
     X: ArrayLike | Tensor | None = None,
     *,
@@ -51,7 +55,7 @@ def cpp(
     link: bool = True,
     tolerance: float = TOLERANCE,
 ) -> Export:
-    """Write a network as one C++17 header that needs only the standard library.
+    """Write a network or a formula as one C++17 header that needs only the standard library.
 
     With the default names in `scores.hpp`:
 
@@ -64,7 +68,7 @@ def cpp(
     with the network in float64; no compiler is needed.
 
     Arguments:
-        model: a KAN or MLP.
+        model: a KAN or MLP; or a formula, whose header has the same interface, named after the file.
         path: the header; replaced only by one that agrees with the network.
         X: events for the comparison `(n, features)`, best real ones; others are drawn in any case.
         namespace: C++ namespace; the file's name when not given.
@@ -76,13 +80,12 @@ def cpp(
         UsageError: the model is no network of this package, X does not fit, or a name is none in C++.
         DataError: the header would differ from the network, or cannot be written.
     """
+    if not isinstance(model, nn.Module) and hasattr(model, "roots"):
+        return _of_formula(model, path, X, bool(namespace) or class_name != "Network" or not link)
     network = check_network(model)
     target = Path(path)
     if namespace is None:
-        namespace = re.sub(r"\W", "_", target.stem, flags=re.ASCII)
-        namespace = (
-            namespace if _NAME.fullmatch(namespace) and not _RESERVED.fullmatch(namespace) else f"hepkan_{namespace}"
-        )
+        namespace = namespace_of(target.stem)
     for kind, name in (("namespace", namespace), ("class_name", class_name)):
         if not all(_NAME.fullmatch(part) and not _RESERVED.fullmatch(part) for part in name.split("::")):
             raise UsageError(f"{kind} needs a name that C++ allows, however: {name!r}.")
@@ -95,6 +98,24 @@ def cpp(
     with writing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return done
+
+
+def _of_formula(formula: Formula, path: str | Path, X: ArrayLike | Tensor | None, named: bool) -> Export:
+    """Write the header of a formula."""
+    from hepkan.export.formula_text import formula as write
+
+    if named:
+        raise UsageError(
+            "The header of a formula is named after its file and gives predictions, however namespace, class_name or "
+            "link are given. Leave them out."
+        )
+    return write(formula, path, X, style="cpp")
+
+
+def namespace_of(stem: str) -> str:
+    """Return a C++ namespace after the name of a file."""
+    name = re.sub(r"\W", "_", stem, flags=re.ASCII)
+    return name if _NAME.fullmatch(name) and not _RESERVED.fullmatch(name) else f"hepkan_{name}"
 
 
 class Steps:

@@ -14,20 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 import hepkan
-from hepkan.errors import DataError, UsageError, require
-from hepkan.export.pieces import Cells, Floats, as_floats, cells_of, check_network, identity_affine, nodes_of
-from hepkan.export.verification import Export, check_events, compare, gaps, reference, writing
+from hepkan.errors import DataError, require
+from hepkan.export.pieces import Cells, Floats, as_floats, cells_of, check_network, identity_affine, nodes_of, start_of
+from hepkan.export.verification import Export, check_events, compare, float32_tolerance, reference, writing
 from hepkan.nn.layers import KANLayer
 from hepkan.nn.networks import KAN, Network
 from hepkan.nn.transforms import QuantileNormal, Standard
 
 OPSET, IR_VERSION = 17, 8
-TOLERANCE, LOOSEST = 1e-4, 1e-2
 COLUMNS = 512
 """Clipped values that are made at once: bounds memory, and the zeros that are multiplied."""
 
@@ -53,7 +51,7 @@ def onnx(
         X: events for the comparison `(n, features)`, best real ones; others are drawn in any case.
         link: whether predictions come out, as from `predict`; otherwise logits, as from the network itself.
         tolerance: largest difference allowed, in units of the output's spread; see `verification.compare`. When not
-            given `TOLERANCE`, or 20 times what PyTorch in float32 differs by, for a network that amplifies rounding.
+            given `verification.float32_tolerance`.
 
     Raises:
         UsageError: the model is no network of this package or X does not fit.
@@ -70,8 +68,7 @@ def onnx(
     found, expected = _run(content, events, runtime), reference(network, events, link)
     precision = float(np.finfo(np.float32).eps)
     if tolerance is None:
-        own = gaps(reference(network, events, link, torch.float32), expected, precision)
-        tolerance = max(TOLERANCE, min(20.0 * float(np.max(own, where=np.isfinite(own), initial=0.0)), LOOSEST))
+        tolerance = float32_tolerance(network, events, link, expected)
     done = compare("The ONNX file", target, found, expected, tolerance, precision)
     with writing(target) as temporary:
         temporary.write_bytes(content)
@@ -224,14 +221,8 @@ def _clipped(
 
 def _layer(graph: Graph, layer: KANLayer, x: str) -> str:
     """Add a layer: splines, base functions, biases and products."""
-    if layer.degree < 1:
-        raise UsageError("ONNX needs splines of degree 1 or more, however: degree=0, whose functions jump.")
     cells = cells_of(layer)
-    ends = _ends(cells)
-    _refuse_jumps(cells, *ends)
-    # Every interval has its polynomial's value at the left end taken off: together with y at the left end of the grid.
-    start = cells.edge[0].sum(axis=0) - (ends[0] - cells.power[:, :, 0])[cells.filled].sum(axis=0)
-    terms = _outside(graph, cells, x, cells.bias + start)
+    terms = _outside(graph, cells, x, cells.bias + start_of(cells, "ONNX"))
     for inputs, used in _blocks(cells.filled):
         if used.any():
             terms += _intervals(graph, cells, x, inputs, used)
@@ -259,33 +250,12 @@ def _intervals(graph: Graph, cells: Cells, x: str, inputs: NDArray[np.intp], use
     return terms
 
 
-def _ends(cells: Cells) -> tuple[Floats, Floats]:
-    """Return the splines at the left and right end of every interval, `(in, G, out)` each."""
-    width = np.where(cells.filled, cells.width, 1.0)
-    sides = ((cells.knots[:, :-1] - cells.origin) / width, (cells.knots[:, 1:] - cells.origin) / width)
-    left, right = ((u[..., None] ** np.arange(cells.power.shape[2]))[..., None] * cells.power for u in sides)
-    return left.sum(axis=2), right.sum(axis=2)
-
-
 def _outside(graph: Graph, cells: Cells, x: str, start: Floats) -> list[str]:
     """Add the constants and the tangents that continue the splines outside the grid."""
     low, high = cells.knots[:, 0][None], cells.knots[:, -1][None]
     below = graph.add("Min", graph.add("Sub", x, low), np.zeros((1, 1)))
     above = graph.add("Max", graph.add("Sub", x, high), np.zeros((1, 1)))
     return [graph.add("Gemm", below, cells.slope[0], start), graph.add("Gemm", above, cells.slope[1])]
-
-
-def _refuse_jumps(cells: Cells, left: Floats, right: Floats) -> None:
-    """Refuse splines that are not continuous, which knots repeated more than `degree` times allow."""
-    for i, filled in enumerate(cells.filled):
-        m = np.flatnonzero(filled)
-        jump = np.abs(left[i, m[1:]] - right[i, m[:-1]])
-        if jump.size and float(jump.max()) > 1e-6 * max(float(np.abs(right[i]).max()), 1e-12):
-            raise DataError(
-                f"ONNX needs continuous splines, however those of input {i} of a layer jump by "
-                f"{float(jump.max()):.3g}: a knot is repeated more often than the degree allows. "
-                "Export a C++ header, or move the knots."
-            )
 
 
 def _products(graph: Graph, layer: KANLayer, sums: str) -> str:

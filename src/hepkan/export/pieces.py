@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -83,7 +84,7 @@ def cells_of(layer: KANLayer) -> Cells:
     Raises:
         DataError: the layer holds numbers that are not finite.
     """
-    k, numbers = layer.degree, layer.numbers()
+    k, numbers = layer.degree, copy.deepcopy(layer).double().numbers()  # products of factors too are then exact
     knots, coef = as_floats(numbers.knots), as_floats(numbers.coef)
     weights = None if numbers.base_weight is None else as_floats(numbers.base_weight)
     bias = np.zeros(coef.shape[2]) if numbers.bias is None else as_floats(numbers.bias)
@@ -126,6 +127,50 @@ def _basis_polynomials(knots: Floats, k: int, origin: Floats, width: Floats) -> 
             carried = (origin - lower)[..., None] * scaled + below
         c[..., s] = carried
     return c
+
+
+def start_of(cells: Cells, kind: str) -> Floats:
+    r"""Return what sums over clipped powers begin with, bias apart.
+
+    With u = clip(x - origin, left - origin, right - origin) / width for every interval, the spline inside its grid is
+    this constant plus :math:`\sum_{mp} a_{imp} u_m^p` over p >= 1: every interval adds what its polynomial has risen
+    from its left end. **Shape** `(out,)`.
+
+    Arguments:
+        cells: of a layer.
+        kind: what is written, for the error.
+
+    Raises:
+        DataError: the splines jump, so that no such sum equals them.
+        UsageError: the splines are of degree 0.
+    """
+    if cells.power.shape[2] < 2:
+        raise UsageError(f"{kind} needs splines of degree 1 or more, however: degree=0, whose functions jump.")
+    left, right = _ends(cells)
+    _refuse_jumps(cells, left, right, kind)
+    result: Floats = cells.edge[0].sum(axis=0) - (left - cells.power[:, :, 0])[cells.filled].sum(axis=0)
+    return result
+
+
+def _ends(cells: Cells) -> tuple[Floats, Floats]:
+    """Return the splines at the left and right end of every interval, `(in, G, out)` each."""
+    width = np.where(cells.filled, cells.width, 1.0)
+    sides = ((cells.knots[:, :-1] - cells.origin) / width, (cells.knots[:, 1:] - cells.origin) / width)
+    left, right = ((u[..., None] ** np.arange(cells.power.shape[2]))[..., None] * cells.power for u in sides)
+    return left.sum(axis=2), right.sum(axis=2)
+
+
+def _refuse_jumps(cells: Cells, left: Floats, right: Floats, kind: str) -> None:
+    """Refuse splines that are not continuous, which knots repeated more than `degree` times allow."""
+    for i, filled in enumerate(cells.filled):
+        m = np.flatnonzero(filled)
+        jump = np.abs(left[i, m[1:]] - right[i, m[:-1]])
+        if jump.size and float(jump.max()) > 1e-6 * max(float(np.abs(right[i]).max()), 1e-12):
+            raise DataError(
+                f"{kind} needs continuous splines, however those of input {i} of a layer jump by "
+                f"{float(jump.max()):.3g}: a knot is repeated more often than the degree allows. "
+                "Export a C++ header, or move the knots."
+            )
 
 
 def identity_affine(mean: Any, scale: Any) -> bool:

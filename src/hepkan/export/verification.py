@@ -26,6 +26,8 @@ MOST = 100_000
 """At most so many of the events given are checked, at equal steps of their order."""
 MISSING = 3
 """Events with a NaN among those that are drawn."""
+SINGLE, LOOSEST = 1e-4, 1e-2
+"""What files in float32 may differ by, and at most for a network that amplifies rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +168,12 @@ def _unit(expected: Floats, drawn: int) -> Floats:
         least = spread  # few events, or all alike, say less about the spread than the drawn ones
         result[part] = spread + np.abs(y - middle)
     return result
+
+
+def float32_tolerance(model: Network, events: NDArray[np.float32], link: bool, expected: Floats) -> float:
+    """Return the tolerance of files in float32: `SINGLE`, or 20 times what PyTorch in float32 differs by."""
+    own = gaps(reference(model, events, link, torch.float32), expected, float(np.finfo(np.float32).eps))
+    return max(SINGLE, min(20.0 * float(np.max(own, where=np.isfinite(own), initial=0.0)), LOOSEST))
 
 
 @contextmanager

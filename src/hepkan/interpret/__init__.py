@@ -10,6 +10,7 @@ from hepkan.interpret.interactions import Interactions, interactions
 from hepkan.interpret.primitives import PRIMITIVES, Primitive
 from hepkan.interpret.pruning import PruningCurve, Stage, knee, prune, pruning_curve, pruning_steps
 from hepkan.interpret.ratios import Ratio, likelihood_ratios
+from hepkan.interpret.selection import Selection, select_inputs
 from hepkan.interpret.sparsify import sparsify
 from hepkan.interpret.surgery import DeadNetworkError, compact, remove_edges, remove_inputs
 from hepkan.interpret.trace import Trace, trace
@@ -26,6 +27,7 @@ __all__ = [
     "PruningCurve",
     "Ratio",
     "Scores",
+    "Selection",
     "Stage",
     "Trace",
     "as_formula",
@@ -43,6 +45,7 @@ __all__ = [
     "pruning_steps",
     "remove_edges",
     "remove_inputs",
+    "select_inputs",
     "sparsify",
     "symbolic",
     "trace",

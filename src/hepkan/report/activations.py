@@ -162,6 +162,7 @@ def _target(curves: EdgeCurves, layer: int, total: int) -> str:
 
 
 def _round_numbers(low: int, high: int) -> list[int]:
-    """Return 1, 2, 5, 10, ... within a range, with room at the ends."""
+    """Return the ends of a range, and 1, 2, 5, 10, ... between them, with room at the ends."""
     numbers = [factor * 10**power for power in range(7) for factor in (1, 2, 5)]
-    return [number for number in numbers if 0.88 * low <= number <= 1.12 * high]
+    between = [number for number in numbers if 1.15 * low <= number <= 0.85 * high]
+    return sorted({low, *between, high})

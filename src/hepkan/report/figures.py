@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hepkan.report import edge_plots, edges, plots, regression_figures, statistics
+from hepkan.report import class_figures, edge_plots, edges, plots, regression_figures, statistics
 from hepkan.report.edges import Data, Edges
 from hepkan.report.explained import explained
+from hepkan.report.permutation import permutation_section
 from hepkan.report.reading import Feature, Run
 from hepkan.report.sections import (
     MOST_EDGES,
@@ -23,6 +24,7 @@ from hepkan.report.sections import (
     learned_by,
     scored,
 )
+from hepkan.report.selection_figures import rejection_table, significance_section
 from hepkan.report.words import title
 
 __all__ = ["Plot", "Section", "sections"]
@@ -32,7 +34,10 @@ SHOWN_INPUTS = 8
 
 def sections(run: Run) -> Iterator[Section]:
     """Draw everything that a run has data for."""
-    yield from regression_figures.sections(run) if run.targets else classification(run)
+    if run.targets:
+        yield from regression_figures.sections(run)
+    else:
+        yield from class_figures.sections(run) if len(run.classes) > 2 else classification(run)
     yield from explained(run)
 
 
@@ -46,7 +51,12 @@ def classification(run: Run) -> Iterator[Section]:
         yield ratio_section(model, found, data) if found.layers == 1 else edge_section(model, found, data)
     if learned:
         yield importance_section(learned, run.features)
+    lost = permutation_section(run)
+    if lost is not None:
+        yield lost
     yield score_section(run)
+    if any(row["metric"] == "asimov_z" for row in run.report["rows"]) and scored(run):
+        yield significance_section(run)
     if any(_is_probability(run.test[model]) for model in scored(run)):
         yield calibration_section(run)
     yield history_section(run)
@@ -65,7 +75,7 @@ def roc_section(run: Run) -> Section:
         "One over the efficiency of the background against the efficiency of the signal; mean over seeds. "
         "Below: the ratio to the reference model. Grey lines: the working points of the table."
     )
-    return Section("roc", "Rejection", text, [draw("roc", figure, alt)])
+    return Section("roc", "Rejection", text, [draw("roc", figure, alt)], tables=[rejection_table(run)])
 
 
 def ratio_section(model: str, found: Edges, data: Data) -> Section:
@@ -109,12 +119,11 @@ def calibration_section(run: Run) -> Section:
     """Reliability of the scores."""
     models = [model for model in scored(run) if _is_probability(run.test[model])]
     alt = f"Fraction of {run.classes[1]} against score of {', '.join(map(title, models))}."
-    text = (
-        "Does a score mean a probability? On the diagonal it does. Both classes have the same total "
-        "weight here, as in training (seed 0)."
-    )
+    balance = bool(run.card.get("class_balance", True))
+    weights = "Both classes have the same total weight here" if balance else "The classes have their own weights here"
+    text = f"Does a score mean a probability? On the diagonal it does. {weights}, as in training (seed 0)."
     return Section(
-        "calibration", "Calibration", text, [draw("calibration", plots.calibration(run.test, models), alt)]
+        "calibration", "Calibration", text, [draw("calibration", plots.calibration(run.test, models, balance), alt)]
     )
 
 

@@ -207,18 +207,19 @@ def history(columns: Mapping[str, Values], model: str) -> Figure:
 
 
 @styled()
-def calibration(columns: Mapping[str, Values], models: Sequence[str]) -> Figure:
-    """Fraction of signal against score, with both classes given the same total weight as in training.
+def calibration(columns: Mapping[str, Values], models: Sequence[str], balance: bool = True) -> Figure:
+    """Fraction of signal against score, with the weights of the classes as in training.
 
     Arguments:
         columns: `target`, `weight` and one score in [0, 1] per model.
         models: the models to draw.
+        balance: whether both classes have the same total weight.
     """
     figure, (axes,) = panels(1, 1, 5.0, 4.4)
     figure.subplots_adjust(right=0.96, bottom=0.13)
     axes.tick_params(pad=6)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9)
-    weight = statistics.balanced(columns["target"], columns["weight"])
+    weight = statistics.balanced(columns["target"], columns["weight"]) if balance else np.abs(columns["weight"])
     for place, model in enumerate(models):
         curve = calibration_curve(columns["target"], columns[model], weight)
         style: dict[str, Any] = {"color": colour(model, place), "linestyle": line(model, place)}

@@ -22,6 +22,7 @@ from hepkan.report.schema import Report
 Columns = dict[str, NDArray[Any]]
 MEMBER = re.compile(r"(?P<model>.+)-seed(?P<seed>\d+)")
 FIRST = re.compile(r"(?P<model>.+)-seed0\..+")
+WHOLE = "prediction."
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Run:
         train: the same for training events.
         inputs: features, target and weight of some test events.
         members: files of the trained networks, by model and seed.
+        names: of the classes when they are more than two; scores of events are `(n, classes)` then.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Run:
     train: Columns
     inputs: Columns
     members: Mapping[str, Mapping[int, Path]]
+    names: tuple[str, ...] = ()
 
     @property
     def models(self) -> list[str]:
@@ -90,9 +93,14 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of background and signal: the process where there is only one, else the role; none in a regression."""
+        """Names of background and signal, or of several classes; none in a regression.
+
+        Background and signal are the process where there is only one, else the role.
+        """
         if self.targets:
             return ()
+        if self.names:
+            return self.names
         return class_name(self.report["data"]["yields"], 0), class_name(self.report["data"]["yields"], 1)
 
 
@@ -135,6 +143,7 @@ def read_run(folder: str | Path) -> Run:
         train=_filled(path / "train_scores.parquet", _scores(path / "train_scores.parquet", targets)),
         inputs=_filled(path / "inputs.parquet", _inputs(path / "inputs.parquet", features, targets)),
         members=_members(path / "members"),
+        names=() if targets else _class_names(path / "predictions.parquet"),
     )
 
 
@@ -169,10 +178,19 @@ def _scores(path: Path, targets: Sequence[Target]) -> Columns:
         first = {f"{model}-seed0": model for model in dict.fromkeys(models)}
         return _joined(path, {"target": "target", **first}, targets, ("weight",))
     schema = _schema(path)
+    classes = [Target(name) for name in _class_names(path)]
+    if classes:
+        kinds = dict.fromkeys(match["model"] for name in schema.names if (match := FIRST.fullmatch(name)))
+        return _joined(path, {f"{kind}-seed0": kind for kind in kinds}, classes, ("target", "weight"))
     members = {name: match for name in schema.names if (match := MEMBER.fullmatch(name))}
     first = {name: match["model"] for name, match in members.items() if int(match["seed"]) == 0}
     columns = _columns(path, ("target", "weight", *first))
     return {first.get(name, name): column for name, column in columns.items()}
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    """Return the names of several classes, each of which has a column of scores; none for two."""
+    return tuple(name.removeprefix(WHOLE) for name in _schema(path).names if name.startswith(WHOLE))
 
 
 def _inputs(path: Path, features: Sequence[Feature], targets: Sequence[Target]) -> Columns:

@@ -36,13 +36,14 @@ def histogram(values: Values, weight: Values, edges: Floats) -> Histogram:
 
 
 def balanced(target: Values, weight: Values) -> Floats:
-    """Return non-negative weights with which both classes add up to one half."""
+    """Return non-negative weights with which all classes have the same sum, together one."""
     result: Floats = np.abs(weight).astype(np.float64)
-    for label in (0, 1):
+    labels = np.unique(target)
+    for label in labels:
         rows = target == label
         total = result[rows].sum()
         if total > 0:
-            result[rows] *= 0.5 / total
+            result[rows] *= 1.0 / (max(2, len(labels)) * total)
     return result
 
 

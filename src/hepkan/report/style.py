@@ -1,10 +1,16 @@
-"""The look of all plots: mplhep conventions, a colour-blind safe palette, the same bytes every time."""
+"""The look of all plots: mplhep conventions, a colour-blind safe palette, the same bytes every time.
+
+`drawn_as("CMS")` gives what is drawn inside it the letters, ticks and legends of an experiment, from mplhep. Colours
+stay: every model has its own. Names such as "CMS Preliminary" are not added: they are the collaboration's to give.
+"""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import MaxNLocator
 
+from hepkan.errors import unknown
 from hepkan.report.words import MODELS
 
 P = ParamSpec("P")
@@ -59,6 +66,42 @@ STYLE: Any = {
 }
 
 
+LOOKS = ("plain", "CMS", "ATLAS")
+"""Names for `drawn_as`."""
+_FROM_EXPERIMENT = (
+    *("font.family", "font.sans-serif", "mathtext.fontset", "mathtext.rm", "mathtext.bf", "mathtext.sf", "mathtext.it"),
+    *("mathtext.tt", "mathtext.cal", "mathtext.default", "axes.unicode_minus", "axes.formatter.use_mathtext"),
+    *("legend.handlelength", "legend.labelspacing", *_FROM_MPLHEP),
+)
+_look: ContextVar[str] = ContextVar("look", default="plain")
+
+
+@contextmanager
+def drawn_as(look: str) -> Iterator[None]:
+    """Draw in the style of `plain`, `CMS` or `ATLAS`.
+
+    Raises:
+        UsageError: another name.
+    """
+    names = {name.lower(): name for name in LOOKS}
+    if look.lower() not in names:
+        raise unknown("style of plots", look, LOOKS)
+    before = _look.set(names[look.lower()])
+    try:
+        yield
+    finally:
+        _look.reset(before)
+
+
+def settings() -> Any:
+    """Return matplotlib's settings of the look that is chosen."""
+    look = _look.get()
+    if look == "plain":
+        return dict(STYLE)
+    whole = getattr(mplhep.style, look)
+    return STYLE | {key: whole[key] for key in _FROM_EXPERIMENT if key in whole}
+
+
 SMALL = {
     **dict.fromkeys(("xtick.minor.visible", "ytick.minor.visible", "xtick.top", "ytick.right"), False),
     **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 3.5),
@@ -73,7 +116,7 @@ def styled(font: float = 11.0, small: bool = False) -> Callable[[Callable[P, R]]
         @wraps(function)
         def inner(*args: P.args, **kwargs: P.kwargs) -> R:
             size = {"font.size": font, "legend.fontsize": 0.88 * font}
-            with matplotlib.rc_context(STYLE | (SMALL if small else {}) | size):
+            with matplotlib.rc_context(settings() | (SMALL if small else {}) | size):
                 return function(*args, **kwargs)
 
         return inner
@@ -85,7 +128,7 @@ def svg(figure: Figure) -> bytes:
     """Return a figure as SVG: the same bytes every time, and no more of them than needed."""
     buffer = io.BytesIO()
     blank = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(settings()):
         figure.savefig(buffer, format="svg", metadata=blank)
     text = buffer.getvalue().decode()
     text = re.sub(r"<!--.*?-->|<!DOCTYPE[^>]*>|<defs>\s*</defs>", "", text, flags=re.DOTALL)

@@ -129,6 +129,10 @@ class Card(Section):
     selection: list[str] = Field(default=[], description="Conditions that an event must fulfil.")
     weight: str | None = Field(default="weight", description="Column or formula; null for unit weights.")
     negative_weights: Literal["abs", "drop", "keep", "zero"] = "abs"
+    class_balance: bool = Field(
+        default=True,
+        description="Classification: training weights of every class are scaled to the same sum; tests keep theirs.",
+    )
     missing: Missing = Missing()
     event_id: str | list[str] | None = Field(
         default="id", description="Columns that identify an event; null: the values of its inputs do."
@@ -227,6 +231,8 @@ class Card(Section):
     def identity(self) -> str:
         """Return a short hash of everything that decides the result."""
         content = self.model_dump(mode="json", exclude={"versions", "title", "question"})
+        if self.class_balance:  # as before there was the choice
+            del content["class_balance"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -339,8 +345,9 @@ def check_own(card: Card) -> None:
     if card.task == "regression":
         if not card.target:
             raise UsageError("A regression needs its targets, however the card has no `target`.")
-        if card.classes:
-            raise UsageError("Classes are for classification, however the card of a regression names some.")
+        if card.classes or not card.class_balance:
+            seen = "names some" if card.classes else "has class_balance: false"
+            raise UsageError(f"Classes are for classification, however the card of a regression {seen}.")
         labelled = [source.name for source in sources if source.label is not None]
         if labelled:
             raise UsageError(f"A regression has targets and no labels, however {labelled[0]} has a label.")

@@ -17,6 +17,7 @@ import hepkan
 from hepkan.errors import DataError, UsageError
 from hepkan.files import atomic_folder, write_text
 from hepkan.metrics import compare, evaluate
+from hepkan.studies.by_hand import by_hand
 from hepkan.studies.card import Card, build_card
 from hepkan.studies.folders import read_report
 from hepkan.studies.members import Data, split
@@ -87,6 +88,7 @@ def prune_run(
     epochs: int = 2,
     fraction: float = 0.2,
     candidates: int = 1,
+    edits: str | Path | None = None,
     output: str | Path | None = None,
     progress: Callable[[Stage], None] | None = None,
 ) -> PrunedRun:
@@ -101,6 +103,7 @@ def prune_run(
         epochs: of training after each stage; 0 for none.
         fraction: of the parts that go in one stage.
         candidates: see `hepkan.prune`.
+        edits: file of the explorer with edges to remove; nothing is searched or trained then.
         output: where to write, `pruned` in the run folder by default.
         progress: called with every stage.
 
@@ -121,7 +124,11 @@ def prune_run(
     chosen: dict[str, Any] = {"fraction": fraction, "candidates": candidates, "finetune": finetune, "loss": loss}
     X, y, weight = parts[0]
     settings = {**chosen, "group": _group(run.validation, run.card), "validation": parts[1], "progress": progress}
-    small, curves = pruning_steps(run.model, X, y, weight, **wanted, **settings)
+    small, curves = (
+        pruning_steps(run.model, X, y, weight, **wanted, **settings)
+        if edits is None
+        else (by_hand(folder, run, edits, wanted), ())
+    )
     report = {
         "version": hepkan.__version__,
         "run": str(Path(folder)),

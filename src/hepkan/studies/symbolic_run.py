@@ -14,6 +14,7 @@ import hepkan
 from hepkan.errors import UsageError
 from hepkan.files import atomic_folder, write_text
 from hepkan.metrics import compare, evaluate
+from hepkan.studies.by_hand import formula_by_hand
 from hepkan.studies.interpret_run import FOLDER as PRUNED
 from hepkan.studies.interpret_run import RunNetwork, read_network
 
@@ -34,7 +35,12 @@ class SymbolicRun:
 
 
 def symbolic_run(
-    folder: str | Path, *, tolerance: float = 0.01, events: int = 4000, output: str | Path | None = None
+    folder: str | Path,
+    *,
+    tolerance: float = 0.01,
+    events: int = 4000,
+    edits: str | Path | None = None,
+    output: str | Path | None = None,
 ) -> SymbolicRun:
     """Turn the KAN of a run into a formula; the pruned one where `hepkan prune` has written it.
 
@@ -44,6 +50,7 @@ def symbolic_run(
         folder: the run folder.
         tolerance: as in `hepkan.symbolic`.
         events: training events used.
+        edits: file of the explorer with functions for edges; the formula is then the network with these edits.
         output: where to write, `symbolic` in the run folder by default.
 
     Raises:
@@ -51,41 +58,50 @@ def symbolic_run(
         DataError: the run is not complete, damaged, or its sample has changed.
         OSError: the folder cannot be written.
     """
+    run = read_network(folder)
+    formula, model, path = (
+        _searched(folder, run, tolerance, events) if edits is None else formula_by_hand(folder, run, edits)
+    )
+    report = {
+        "version": hepkan.__version__,
+        "run": str(Path(folder)),
+        "network": str(path.relative_to(folder)),
+        "formula": str(formula),
+        "complexity": formula.complexity,
+        "splines": formula.n_splines,
+        "inputs": list(formula.used),
+        "front": [vars(row) for row in formula.table],
+        "test": judged(run, formula, model),
+    }
+    target_folder = Path(folder) / FOLDER if output is None else Path(output)
+    _write(target_folder, formula, report)
+    return SymbolicRun(target_folder, formula, report)
+
+
+def _searched(folder: str | Path, run: RunNetwork, tolerance: float, events: int) -> tuple[Formula, KAN, Path]:
+    """Return a formula fitted to training events, the network it is made of, and its file."""
     from hepkan.interpret import symbolic
     from hepkan.model_io import load
+    from hepkan.nn import KAN
 
-    run = read_network(folder)
     pruned = Path(folder) / PRUNED / "model.hepkan"
     model = load(pruned) if pruned.is_file() else run.model
+    assert isinstance(model, KAN)
     kept, weight = run.train.for_training(run.card.negative_weights)
     name = None if run.train.classification else "mse"
     rows = np.random.default_rng(0).permutation(len(kept.X))[:events]
     shares = None if weight is None else np.asarray(weight)[rows]
-    target = np.asarray(kept.y)[rows]
     formula = symbolic(
-        model,  # type: ignore[arg-type]
+        model,
         kept.X[rows],
-        target,
+        np.asarray(kept.y)[rows],
         shares,
         names=list(run.train.names),
         loss=name,
         tolerance=tolerance,
         max_events=events,
     )
-    report = {
-        "version": hepkan.__version__,
-        "run": str(Path(folder)),
-        "network": str((pruned if pruned.is_file() else run.path).relative_to(folder)),
-        "formula": str(formula),
-        "complexity": formula.complexity,
-        "splines": formula.n_splines,
-        "inputs": list(formula.used),
-        "front": [vars(row) for row in formula.table],
-        "test": judged(run, formula, model),  # type: ignore[arg-type]
-    }
-    target_folder = Path(folder) / FOLDER if output is None else Path(output)
-    _write(target_folder, formula, report)
-    return SymbolicRun(target_folder, formula, report)
+    return formula, model, pruned if pruned.is_file() else run.path
 
 
 def judged(run: RunNetwork, formula: Formula, model: KAN) -> dict[str, Any]:
@@ -149,4 +165,5 @@ def _write(target: Path, formula: Formula, report: Mapping[str, Any]) -> None:
             roots = [formula.root(output) for output in range(len(formula.roots))]
             write_text(folder / "formula_root.txt", "\n".join(roots) + "\n")
         write_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
-        (folder / "front.svg").write_bytes(svg(complexity_front(formula.table, formula.loss_name)))
+        if formula.table:
+            (folder / "front.svg").write_bytes(svg(complexity_front(formula.table, formula.loss_name)))
