@@ -13,6 +13,7 @@ Writes results/likelihood_ratios.json and .md.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,15 @@ def main() -> None:
     spread = rms((lambda t: t - t.mean())(truth(draw(TEST, 7)[0]).sum(axis=1)))
     slope = float(np.polyfit(np.log([row["events"] for row in rows]), np.log([row["kan"][0] for row in rows]), 1)[0])
     settings = {**SETTINGS, "steps": STEPS}
-    content = {"machine": cpu(), "versions": versions(), "settings": settings, "spread": spread, "slope": slope}
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    content = {
+        "date": date,
+        "machine": cpu(),
+        "versions": versions(),
+        "settings": settings,
+        "spread": spread,
+        "slope": slope,
+    }
     content["rows"] = rows
     write_text(RESULT, json.dumps(content, indent=1) + "\n")
     write_text(RESULT.with_suffix(".md"), page(content))

@@ -1,12 +1,12 @@
 """How few of the 43 inputs of the multijet task a KAN needs, and whether seeds agree on them.
 
     python benchmarks/multijet.py ...   # trains the networks that are pruned here
-    python benchmarks/pruning.py --data samples/multijet-full.parquet --test samples/multijet-test.parquet
+    python benchmarks/pruning.py --data samples/multijet-full.parquet --test samples/multijet-test.parquet --judge
 
-Every network of `runs/multijet-full` is pruned with one recipe (`RECIPE`): inputs go by their measured effect on the
-loss of validation events, at first many at a time, the last ones one by one, each time the best of some candidates
-after a short training; then the network is trained again and its edges are pruned. Test events are looked at once, at
-the end.
+Every network of `runs/multijet-full` is pruned with one recipe (`RECIPE`). Inputs go by their measured effect on the
+outputs for validation events, at first many at a time, with an epoch of training in between. The last ten are then
+exchanged for others (`hepkan.interpret.select_inputs`). The network of these inputs is trained to the outputs of the
+whole one, then to the labels. Test events are looked at once, at the end.
 
 Writes results/pruning.json and results/pruning.md; a finished seed is kept in runs/pruning and not done again.
 """
@@ -14,20 +14,20 @@ Writes results/pruning.json and results/pruning.md; a finished seed is kept in r
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 from summary import ROOT, provenance, table
 
 import hepkan
 from hepkan.files import write_text
-from hepkan.interpret import pruning_curve
+from hepkan.interpret import Stage, pruning_curve, remove_inputs, select_inputs
 from hepkan.metrics import compare, evaluate
 from hepkan.report.words import with_error
 from hepkan.studies.members import split
@@ -38,67 +38,103 @@ from hepkan.studies.run import prepare
 RESULT = Path(__file__).parent / "results" / "pruning.json"
 RUN, SEEDS, KEPT = ROOT / "runs" / "multijet-full", 5, ROOT / "runs" / "pruning"
 INPUTS, ALLOWED = 10, 0.003
+Arrays = tuple[Any, Any, Any]
 TRAIN = {"batch": 1024, "average": 0.99}
 RECIPE: dict[str, Any] = {
-    "first": {"least": 18, "fraction": 0.2, "finetune": {"epochs": 1, "learning_rate": 3e-3, "weight_decay": 0.1}},
-    "then": {
-        "least": 8,
-        "fraction": 0.01,
-        "candidates": 4,
-        "finetune": {"epochs": 1, "learning_rate": 5e-3, "weight_decay": 0.03},
-    },
-    "last": {"epochs": 20, "patience": 6, "learning_rate": 5e-3, "weight_decay": 0.03},
-    "edges": {
-        "tolerance": 1e-3,
-        "fraction": 0.1,
-        "finetune": {"epochs": 1, "learning_rate": 2e-3, "weight_decay": 0.03},
-    },
-    "events": 20_000,
+    "path": {"least": 10, "fraction": 0.15, "finetune": {"epochs": 1, "learning_rate": 5e-3, "weight_decay": 0.05}},
+    "exchange": {"depth": 3, "rounds": 10, "events": 10_000},
+    "repeat": {"loss": "mse", "epochs": 24, "patience": 8, "learning_rate": 8e-3, "weight_decay": 0.03},
+    "last": {"epochs": 8, "patience": 8, "learning_rate": 2e-3, "weight_decay": 0.1},
+    "events": 10_000,
 }
 
 
 def prune_seed(data: Any, seed: int) -> dict[str, Any]:
-    """Return what pruning the network of one seed has given."""
-    train, validation, test = split(data, seed)
-    parts = []
-    for one in (train, validation):
-        kept, weight = one.for_training("abs")
-        parts.append((kept.X, kept.y, weight))
-    model = hepkan.load(RUN / "members" / f"kan-seed{seed}" / "model.hepkan")
+    """Prune the network of one seed, keep the small one, and return what was seen on validation events."""
+    train, validation, _ = split(data, seed)
+    parts = [arrays(one) for one in (train, validation)]
+    model = whole(seed)
     start = time.process_time()
-    settings = {"validation": parts[1], "events": RECIPE["events"]}
-    stages, small = [], model
-    for name in ("first", "then"):
-        recipe = {**RECIPE[name], "finetune": {**TRAIN, **RECIPE[name]["finetune"]}}
-        curve = pruning_curve(small, *parts[0], part="inputs", **recipe, **settings)
-        stages += curve.stages if name == "first" else curve.stages[1:]
-        small = curve.stages[-1].model
-    small = next(stage.model for stage in stages if stage.inputs <= INPUTS)
-    tuned = trained(small, parts)
-    recipe = {**RECIPE["edges"], "finetune": {**TRAIN, **RECIPE["edges"]["finetune"]}}
-    edges = pruning_curve(tuned, *parts[0], **recipe, **settings)
-    sparse = edges.within(RECIPE["edges"]["tolerance"]).model
+    path = backward(model, parts)
+    ten = next(stage.model for stage in path if stage.inputs <= INPUTS)
+    chosen = select_inputs(model, parts[0][0], parts[0][2], start=ten.input_names, seed=seed, **RECIPE["exchange"])
+    tuned = trained(model, chosen.names, parts)
     seconds = time.process_time() - start
-    networks = {"full": model, "few inputs": tuned, "few inputs and edges": sparse}
-    scores = {name: one.predict(test.X) for name, one in networks.items()}
-    judged, weight = {}, full_weight(data, test)
-    for name, one in networks.items():
-        auc = evaluate(test.y, scores[name], weight, test.group)["auc"]
-        lost = compare(test.y, scores[name], scores["full"], weight, test.group)["auc"]
-        judged[name] = {"auc": auc, "difference": lost, **size(one)}
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for name, one in (("backward", ten), ("few", tuned)):
+        hepkan.save(one, KEPT / f"seed{seed}-{name}.hepkan")
+    best = validation_auc(model, parts[1])
     rows = [
-        {"inputs": s.inputs, "edges": s.edges, "loss": s.loss, "increase": s.increase, "error": s.error,
-         "names": s.model.input_names}
-        for s in stages
+        {"inputs": s.inputs, "edges": s.edges, "infidelity": s.increase, "error": s.error,
+         "auc": validation_auc(s.model, parts[1]) - best, "names": s.model.input_names}
+        for s in path
     ]  # fmt: skip
-    return {"seed": seed, "networks": judged, "curve": rows, "edges": edges.rows(), "cpu_seconds": seconds}
+    exchanges = {"start": chosen.start, "end": chosen.infidelity, "steps": chosen.exchanges}
+    lost = validation_auc(tuned, parts[1]) - best
+    return {"seed": seed, "curve": rows, "exchanges": exchanges, "validation": lost, "cpu_seconds": seconds}
 
 
-def trained(model: hepkan.KAN, parts: list[tuple[Any, ...]]) -> hepkan.KAN:
-    """Return the network trained again on all training events; the epoch with the best validation loss counts."""
-    again = copy.deepcopy(model)
-    hepkan.fit(again, *parts, **TRAIN, **RECIPE["last"], fit_inputs=False)
-    return again
+def whole(seed: int) -> Any:
+    """Return the network of the run."""
+    return hepkan.load(RUN / "members" / f"kan-seed{seed}" / "model.hepkan")
+
+
+def judged(data: Any, seed: int) -> dict[str, Any]:
+    """Return AUC on test events, and difference to the whole network, of the networks of a seed."""
+    _, _, test = split(data, seed)
+    weight = full_weight(data, test)
+    networks = {"full": whole(seed)}
+    names = {"backward only": "backward", "few inputs": "few"}
+    networks |= {name: hepkan.load(KEPT / f"seed{seed}-{file}.hepkan") for name, file in names.items()}
+    scores = {name: one.predict(test.X) for name, one in networks.items()}
+    return {
+        name: {
+            "auc": evaluate(test.y, scores[name], weight, test.group)["auc"],
+            "difference": compare(test.y, scores[name], scores["full"], weight, test.group)["auc"],
+            **size(one),
+        }
+        for name, one in networks.items()
+    }
+
+
+def arrays(events: Any) -> Arrays:
+    """Return features, labels and weights as training takes them."""
+    kept, weight = events.for_training("abs")
+    return kept.X, kept.y, weight
+
+
+def backward(model: hepkan.KAN, parts: list[Arrays]) -> tuple[Stage, ...]:
+    """Return the networks on the way to few inputs, each kept near the outputs of the whole one."""
+    recipe = {**RECIPE["path"], "finetune": {**TRAIN, **RECIPE["path"]["finetune"]}}
+    (X, _, weight), (judges, _, sizes) = parts
+    settings = {**recipe, "validation": (judges, None, sizes), "events": RECIPE["events"]}
+    return pruning_curve(model, X, None, weight, part="inputs", **settings).stages
+
+
+def trained(model: hepkan.KAN, names: Sequence[str], parts: list[Arrays]) -> hepkan.KAN:
+    """Return the network with some inputs only, trained to the outputs of the whole one and then to the labels."""
+    judges, _, sizes = parts[1]
+    small = remove_inputs(model, [name for name in model.input_names if name not in names], judges, sizes)
+    outputs = [(events, *teacher(model, events, weight)) for events, _, weight in parts]
+    link = small.link
+    hepkan.fit(small, *outputs, **TRAIN, **RECIPE["repeat"], fit_inputs=False)
+    small.link = link
+    hepkan.fit(small, *parts, **TRAIN, **RECIPE["last"], fit_inputs=False)
+    return small
+
+
+@torch.no_grad()
+def teacher(model: hepkan.KAN, X: Any, weight: Any) -> tuple[Any, Any]:
+    """Return log odds, and weights that count events where they decide: the second order of the cross-entropy."""
+    odds = torch.cat([model(part) for part in torch.split(torch.from_numpy(X), 8192)]).numpy()
+    probability = 1.0 / (1.0 + np.exp(-odds[:, 0]))
+    return odds, (weight * (4.0 * probability * (1.0 - probability) + 0.03)).astype(np.float32)
+
+
+def validation_auc(model: hepkan.KAN, events: Arrays) -> float:
+    """Return the AUC on validation events."""
+    X, y, weight = events
+    return float(roc_auc_score(y, model.predict(X).reshape(-1), sample_weight=weight))
 
 
 def size(model: hepkan.KAN) -> dict[str, Any]:
@@ -113,22 +149,25 @@ def page(content: Mapping[str, Any]) -> str:
     """Return the result as Markdown."""
     lines = ["# Pruning the multijet network", "", content["verdict"], ""]
     rows = []
-    for name in ("full", "few inputs", "few inputs and edges"):
+    for name in ("full", "backward only", "few inputs"):
         one = [seed["networks"][name] for seed in content["seeds"]]
         rows.append([name, *(spread([n[key] if key != "inputs" else len(n[key]) for n in one])
                              for key in ("inputs", "edges", "parameters")),
                      with_error(*mean([n["auc"] for n in one])),
                      with_error(*mean([n["difference"] for n in one])) if name != "full" else ""])  # fmt: skip
     lines += [table(["network", "inputs", "edges", "parameters", "test AUC", "AUC - full"], rows), ""]
-    lines += ["Validation loss against the number of inputs, mean and range over the seeds:", ""]
+    lines += [
+        "Backward elimination: change of the validation AUC against the number of inputs, before exchanges:",
+        "",
+    ]
     numbers = sorted({row["inputs"] for seed in content["seeds"] for row in seed["curve"]}, reverse=True)
     points = []
     for number in numbers:
-        found = [row["increase"] for seed in content["seeds"] for row in seed["curve"] if row["inputs"] == number]
+        found = [row["auc"] for seed in content["seeds"] for row in seed["curve"] if row["inputs"] == number]
         points.append(
             [str(number), f"{np.mean(found):+.4f}", f"{min(found):+.4f} to {max(found):+.4f}", str(len(found))]
         )
-    lines += [table(["inputs", "increase of the loss", "range", "seeds"], points), ""]
+    lines += [table(["inputs", "change of the validation AUC", "range", "seeds"], points), ""]
     lines += [f"How many of the {len(content['seeds'])} seeds keep an input:", ""]
     lines += [table(["input", "seeds"], [[name, str(times)] for name, times in content["kept"].items()]), ""]
     return "\n".join(lines)
@@ -168,7 +207,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True, help="a sample for the test part alone")
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(SEEDS)), help="do these only")
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(SEEDS)), help="prune these only")
+    parser.add_argument("--judge", action="store_true", help="look at the test events when these are pruned")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     card = load_card("multijet", data=arguments.data, test=arguments.test)
@@ -179,11 +219,11 @@ def main() -> None:
             continue
         found = prune_seed(data, seed)
         write_text(path, json.dumps({"recipe": RECIPE, "found": found}, indent=1) + "\n")
-        print(seed, {name: one["auc"] for name, one in found["networks"].items()}, flush=True)
-    paths = [KEPT / f"seed{seed}.json" for seed in range(SEEDS)]
-    if not all(path.is_file() for path in paths):
+        print(seed, found["validation"], found["cpu_seconds"], flush=True)
+    if not arguments.judge:
         return
-    seeds = [json.loads(path.read_text())["found"] for path in paths]
+    seeds = [json.loads((KEPT / f"seed{seed}.json").read_text())["found"] for seed in arguments.seeds]
+    seeds = [{**found, "networks": judged(data, found["seed"])} for found in seeds]
     content = {**provenance(data), "recipe": RECIPE, **summary(seeds), "seeds": seeds}
     write_text(RESULT, json.dumps(content, indent=1) + "\n")
     write_text(RESULT.with_suffix(".md"), page(content))

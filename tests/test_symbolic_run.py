@@ -55,6 +55,15 @@ def test_symbolic_of_a_run(sample: Path, tmp_path: Path) -> None:
     assert report["network"] == "model.hepkan"
 
 
+def test_a_network_too_large_to_read_is_refused_with_the_command_that_prunes_it(sample: Path, tmp_path: Path) -> None:
+    overrides = ["bootstrap=20", "train.epochs=1", "models.kan.hidden=[10]", "models.kan.grid=3"]
+    card = load_card("multijet", models=("kan",), data=sample, seeds=1, overrides=overrides)
+    folder = run(card, output=tmp_path / "large").folder
+    with pytest.raises(UsageError, match=r"at most 200 edges, however this network has 440 .*hepkan prune .*large"):
+        symbolic_run(folder)
+    assert not (folder / "symbolic").exists()
+
+
 def test_symbolic_of_no_run_is_a_wrong_use(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["symbolic", str(tmp_path / "nothing")])
     assert result.exit_code == 2

@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 
 SMALL = 400
 """Numbers of a network up to which its splines are fitted again while edges are taken away and exchanged."""
+LOST = 0.1
+"""Part of the network's gain that edges may take with them; with more, Schwarz's criterion had too few events."""
 _IN_CONTEXT = 3
 _RESOLVED = 1e-6
 
@@ -89,7 +91,9 @@ def symbolic(
     small = len(constants_of(shape.roots)) <= SMALL and len(shape.roots) == 1
     ends: list[tuple[tuple[Expression, ...], float]] = []
     if small:
-        shape = eliminated(shape, events.X, objective, floor=_RESOLVED * scale)
+        fewer = eliminated(shape, events.X, objective, floor=_RESOLVED * scale)
+        if fewer.loss <= shape.loss + max(tolerance, LOST) * max(scale - shape.loss, 0.0):
+            shape = fewer
         rows.append(row_of(shape.roots, shape.loss, events.names, events.positive))
         how = Snapping(primitives=table, margin=margin, exact=EXACT * scale)
         ends = [(one.roots, one.loss) for one in snapped(shape, events.X, objective, how)[:2]]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hepkan.nn import KAN
 
 FOLDER = "symbolic"
+MOST_EDGES = 200
+"""Of a network that is turned into a formula; every one of them is tried with every primitive."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def symbolic_run(
         output: where to write, `symbolic` in the run folder by default.
 
     Raises:
-        UsageError: the folder is no run, has no KAN, or its KAN has a head.
+        UsageError: the folder is no run, has no KAN, its KAN has a head or more than `MOST_EDGES` edges.
         DataError: the run is not complete, damaged, or its sample has changed.
         OSError: the folder cannot be written.
     """
@@ -81,12 +83,20 @@ def symbolic_run(
 def _searched(folder: str | Path, run: RunNetwork, tolerance: float, events: int) -> tuple[Formula, KAN, Path]:
     """Return a formula fitted to training events, the network it is made of, and its file."""
     from hepkan.interpret import symbolic
+    from hepkan.interpret.judging import layers_of
+    from hepkan.interpret.trace import edges_of
     from hepkan.model_io import load
     from hepkan.nn import KAN
 
     pruned = Path(folder) / PRUNED / "model.hepkan"
     model = load(pruned) if pruned.is_file() else run.model
     assert isinstance(model, KAN)
+    edges = sum(int(edges_of(layer).sum()) for layer in layers_of(model))
+    if edges > MOST_EDGES:
+        raise UsageError(
+            f"A formula to read comes from at most {MOST_EDGES} edges, however this network has {edges} and the search "
+            f"would take hours. Prune it first: hepkan prune {folder} --edges 30"
+        )
     kept, weight = run.train.for_training(run.card.negative_weights)
     name = None if run.train.classification else "mse"
     rows = np.random.default_rng(0).permutation(len(kept.X))[:events]

@@ -1,0 +1,31 @@
+"""The page on formulae says what the scripts in `benchmarks/` have measured."""
+
+from __future__ import annotations
+
+import re
+
+import formula_page
+import pytest
+
+PAGE = formula_page.PAGE.read_text(encoding="utf-8")
+PARTS = formula_page.parts()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_page_says_what_was_measured(part: str) -> None:
+    found = re.search(rf"<!-- {part} -->\n(.*?)\n<!-- /{part} -->", PAGE, re.DOTALL)
+    assert found is not None
+    assert found[1] == PARTS[part]
+
+
+def test_pruning_was_measured_on_five_seeds() -> None:
+    content = formula_page.read(formula_page.pruning.RESULT)
+    assert [one["seed"] for one in content["seeds"]] == [0, 1, 2, 3, 4]
+    assert all(len(one["networks"]["few inputs"]["inputs"]) <= 10 for one in content["seeds"])
+
+
+def test_a_one_layer_network_converges_to_likelihood_ratios() -> None:
+    content = formula_page.read(formula_page.likelihood_ratios.RESULT)
+    errors = [row["kan"][0] for row in content["rows"]]
+    assert errors == sorted(errors, reverse=True) and content["slope"] < -0.3
+    assert all(row["kan"][0] < row["histograms"][0] for row in content["rows"])
