@@ -64,9 +64,6 @@ IDEAS: dict[str, dict[str, dict[str, Any]]] = {
     "edges share functions (rank 1), 60 x 60 x 60 x 40": {"kan": SHARED},
     "taught by the mean of four": {"kan": {"teachers": 4}, "mlp": {"teachers": 4}},
     "rank 1, taught by four": {"kan": {**SHARED, "teachers": 4}},
-    "rank 1, taught by four, penalty on curvature": {
-        "kan": {**SHARED, "teachers": 4, "regularisers": {"curvature": 1e-5}}
-    },
 }
 """What changes, by model."""
 

@@ -11,6 +11,7 @@ import multijet
 import pytest
 import summary
 import top_dm
+import trials
 import tuning
 
 from hepkan.baselines import MODELS
@@ -35,6 +36,8 @@ def test_every_kind_had_the_same_number_of_trials(task: str) -> None:
     search = tuning.SEARCH[task]
     counts = {kind: sum(trial["kind"] == kind for trial in TUNED[task]["trials"]) for kind in tuning.SPACE[task]}
     assert set(counts.values()) == {search.trials + search.finalists * (len(search.seeds) - 1)}
+    again = [row["kind"] for row in TUNED[task].get("all_events", ())]
+    assert {kind: again.count(kind) for kind in set(again)} == {k: len(v) for k, v in tuning.REFINE[task].items()}
 
 
 @pytest.mark.parametrize("part", ["results", "compositions", "hidden", "speed"])
@@ -47,14 +50,16 @@ def test_readme_says_what_was_measured(part: str) -> None:
 
 DARK = json.loads(top_dm.RESULT.read_text(encoding="utf-8"))
 IDEAS = json.loads(ideas.RESULT.read_text(encoding="utf-8"))
+TRIALS = json.loads(trials.RESULT.read_text(encoding="utf-8"))
+TRIED = {"top_dm_ideas": ideas.lines(IDEAS), "top_dm_trials": trials.lines(TRIALS)}
 
 
-@pytest.mark.parametrize("part", [*top_dm.parts(DARK), "top_dm_ideas"])
+@pytest.mark.parametrize("part", [*top_dm.parts(DARK), *TRIED])
 def test_pages_say_what_was_measured_on_top_and_dark_matter(part: str) -> None:
-    page = top_dm.PAGES.get(part, NOTEBOOK if part == "top_dm_ideas" else summary.ROOT / "README.md")
+    page = top_dm.PAGES.get(part, NOTEBOOK if part in TRIED else summary.ROOT / "README.md")
     found = re.search(rf"<!-- {part} -->\n(.*?)\n<!-- /{part} -->", page.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
-    assert found[1] == {**top_dm.parts(DARK), "top_dm_ideas": ideas.lines(IDEAS)}[part]
+    assert found[1] == {**top_dm.parts(DARK), **TRIED}[part]
 
 
 def test_top_and_dark_matter_had_five_seeds_and_three_hundred_thousand_events() -> None:
