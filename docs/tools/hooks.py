@@ -31,9 +31,7 @@ PAGES = {
     "CHANGELOG.md": "changes.md",
     "benchmarks": "benchmarks.md",
     "benchmarks/README.md": "benchmarks.md",
-    "benchmarks/results/peers.md": "benchmarks.md",
-    "benchmarks/results/exports.md": "benchmarks.md",
-    "benchmarks/results/own_data.md": "benchmarks.md",
+    **{path.relative_to(ROOT).as_posix(): "benchmarks.md" for path in generated.RESULTS.glob("*.md")},
     "examples": "examples.md",
     "validation/README.md": "validation.md",
 }
