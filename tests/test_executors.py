@@ -178,7 +178,7 @@ def test_dask_gives_the_same_and_says_what_is_wrong(
 def test_scan_on_dask_with_a_killed_worker_is_the_same_scan(
     scheduler: str, workers: list[subprocess.Popen[bytes]], sample: Path, tmp_path: Path
 ) -> None:
-    overrides = ["bootstrap=20", "train.epochs=25", "model.batch=64"]
+    overrides = ["bootstrap=20", "train.epochs=60", "train.patience=60", "model.batch=16"]
     card = load_card("multijet", models=["kan"], data=sample, seeds=2, overrides=overrides)
     vary = ["model.hidden=2,3,4"]
     scan(card, vary, output=tmp_path / "here")
@@ -187,7 +187,7 @@ def test_scan_on_dask_with_a_killed_worker_is_the_same_scan(
     def watch(board: object) -> None:
         standings = board.standings  # type: ignore[attr-defined]
         epochs = [epoch for one in standings for epoch, _ in one.epochs.values()]
-        if not killed and len(epochs) == 2 and max(epochs) >= 5:
+        if not killed and len(epochs) == 2 and max(epochs) >= 2:
             workers[0].kill()
             killed.append(sum(len(one.losses) for one in standings))
 

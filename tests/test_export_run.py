@@ -376,7 +376,9 @@ def test_ctrl_c_in_predict_is_one_line_and_leaves_nothing(study: Path, tmp_path:
     pq.write_table(pa.concat_tables([pq.read_table(source)] * 3000), tmp_path / "many.parquet")
     out = tmp_path / "out" / "scores.parquet"
     words = [sys.executable, "-m", "hepkan", "predict", str(study), str(tmp_path / "many.parquet"), "-o", str(out)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     give_up = time.monotonic() + 120
     while not list(tmp_path.glob("out/.scores*")) and time.monotonic() < give_up:
         time.sleep(0.02)

@@ -24,7 +24,8 @@ POINTS = 300
 def rejection_table(run: Run) -> Table:
     """Return the background rejection of every model at `EFFICIENCIES`."""
     columns = [[_rejection(run, model, one) for one in EFFICIENCIES] for model in run.report["roc"]]
-    best = np.nanmax([[value for value, _ in row] for row in columns], axis=0)
+    values = np.array([[value for value, _ in row] for row in columns])
+    best = np.where(np.isnan(values), -np.inf, values).max(axis=0)  # none where no model leaves any background
     lines = [
         Line(
             model,
