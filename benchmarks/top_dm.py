@@ -44,20 +44,20 @@ RESULT = Path(__file__).parent / "results" / "top_dm.json"
 RUN, SLOW_RUN = ROOT / "runs" / "top_dm-full", ROOT / "runs" / "top_dm-slow"
 FAST, SLOW, SLOW_SEEDS = ["kan", "mlp", "linear", "met_split", "median"], ["bdt", "flow"], 2
 FLOW = ["models.flow.epochs=12", "models.flow.learning_rate=0.002", "models.flow.samples=64"]
-PLAIN = f"models.kan={json.dumps({**ideas.PLAIN, 'grid_updates': 0})}"
+PLAIN = [f"models.kan={json.dumps(ideas.PLAIN)}"]
 GRIDS = "model.grid=3,5,8,10,20,30,50"
-MOVING = [PLAIN, "models.kan.grid_updates=2"]
-BARE = [*MOVING, "models.kan.weight_decay=0.0", "models.kan.average=0.0", "models.kan.grid_updates=0"]
-SMOOTH = [PLAIN, "models.kan.grid_updates=0", "models.kan.regularisers={curvature: 0.0001}"]
+STAY = [*PLAIN, "models.kan.grid_updates=0"]
+BARE = [*STAY, "models.kan.weight_decay=0.0", "models.kan.average=0.0"]
+SMOOTH = [*STAY, "models.kan.regularisers={curvature: 0.0001}"]
 SCAN_ROWS = 20_000
 SIZES = "rows=10000,20000,40000,80000,160000,320000"
 LAYERS = "model.hidden=[5,5],[10,10],[20,20],[30,30],[50,50],[100,100]"
 SCANS: dict[str, tuple[str, str, list[str], int]] = {
-    "grid": ("kan", GRIDS, MOVING, 3),
-    "grid, knots stay": ("kan", GRIDS, [PLAIN, "models.kan.grid_updates=0"], 3),
+    "grid": ("kan", GRIDS, PLAIN, 3),
+    "grid, knots stay": ("kan", GRIDS, STAY, 3),
     "grid, not regularised": ("kan", GRIDS, BARE, 3),
     "grid, smooth": ("kan", GRIDS, SMOOTH, 3),
-    "hidden": ("kan", LAYERS, MOVING, 3),
+    "hidden": ("kan", LAYERS, PLAIN, 3),
     "hidden, MLP": ("mlp", LAYERS, [], 3),
     "events": ("kan", SIZES, ["models.kan.teachers=0"], 2),
 }

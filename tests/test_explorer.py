@@ -30,7 +30,7 @@ from hepkan.report.reading import Feature, Run, Target
 
 WEB = Path(__file__).parents[1] / "web"
 N = 400
-BUSY = 4.0
+BUSY = 1.0
 """Programs for each core from which on times are no measurement."""
 
 
@@ -381,7 +381,7 @@ def test_output_can_be_chosen(browser: Any, tmp_path: Path) -> None:
 def test_large_networks_stay_fluid(browser: Any, large: Path) -> None:
     """Less than 33 ms from frame to frame while an input and the threshold are dragged, 2,220 edges on a canvas.
 
-    That is for a machine that has a core to spare: where others share its cores, a frame may take as much longer.
+    Times of frames say nothing where other programs take the cores.
     """
     drag = """async (selector) => {
         const slider = document.querySelector(selector);
@@ -397,7 +397,7 @@ def test_large_networks_stay_fluid(browser: Any, large: Path) -> None:
         return times.sort((a, b) => a - b);
     }"""
     assert large.stat().st_size < 5_000_000
-    shared = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    shared = os.getloadavg()[0] / (os.cpu_count() or 1)
     with opened(browser, large) as watched:
         loaded = ready(watched)
         assert loaded.evaluate("() => [explorer.diagram.onCanvas, explorer.store.edges.length]") == [True, 2220]
@@ -408,8 +408,8 @@ def test_large_networks_stay_fluid(browser: Any, large: Path) -> None:
                 medians.append(times[len(times) // 2])
                 print(f"{selector}: median {medians[-1]:.1f} ms, 95 % below {times[int(0.95 * len(times))]:.1f} ms")
             if shared > BUSY:
-                pytest.skip(f"{shared:.0f} programs share a core: times of frames say nothing")
-            assert min(medians) < 33.0 * shared
+                pytest.skip(f"{shared:.1f} programs share a core: times of frames say nothing")
+            assert min(medians) < 33.0
         work = sorted(loaded.evaluate("() => explorer.diagram.work"))
         print(f"drawing: median {work[len(work) // 2]:.1f} ms")
         watched.assert_quiet(large)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import hepkan
 from hepkan.errors import DataError, UsageError
 from hepkan.export.evaluation import evaluate
+from hepkan.export.formula_header import calls
 from hepkan.export.pieces import Cells, Floats, as_floats, cells_of, check_network, identity_affine, nodes_of
 from hepkan.export.verification import Export, check_events, compare, reference, writing
 from hepkan.nn.layers import KANLayer
@@ -176,9 +177,6 @@ def _text(model: Network, steps: Steps, namespace: str, class_name: str, link: s
     """Return the header around the steps."""
     names = model.feature_names or [f"x{i}" for i in range(model.n_features)]
     guard = re.sub(r"\W", "_", f"HEPKAN_{namespace}_{class_name}_HPP", flags=re.ASCII)
-    one = model.widths[-1] == 1
-    value = "T" if one else "std::array<T, outputs>"
-    call = "T y;\n        evaluate(x, &y);" if one else f"{value} y;\n        evaluate(x, y.data());"
     quoted = ", ".join(_quoted(name) for name in names)
     runtime = resources.files("hepkan.export").joinpath("runtime.hpp").read_text(encoding="utf-8")
     body = "\n        ".join(steps.statements)
@@ -220,16 +218,7 @@ struct {class_name} {{
         {body}
     }}
 
-    {value} operator()(const T* x) const {{
-        {call}
-        return y;
-    }}
-
-    // Events row after row: x[events][inputs] to y[events][outputs].
-    void operator()(const T* x, std::size_t events, T* y) const {{
-        for (std::size_t n = 0; n < events; ++n) evaluate(x + n * inputs, y + n * outputs);
-    }}
-}};
+{calls(model.widths[-1])}}};
 
 }}  // namespace network_{digest}
 }}  // namespace {namespace}

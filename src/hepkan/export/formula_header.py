@@ -29,6 +29,22 @@ _LINKS = {
 }
 
 
+def calls(outputs: int) -> str:
+    """Return what every header offers besides `evaluate`: one event by value, and many events row after row."""
+    value = "T" if outputs == 1 else "std::array<T, outputs>"
+    call = "T y;\n        evaluate(x, &y);" if outputs == 1 else f"{value} y;\n        evaluate(x, y.data());"
+    return f"""    {value} operator()(const T* x) const {{
+        {call}
+        return y;
+    }}
+
+    // Events row after row: x[events][inputs] to y[events][outputs].
+    void operator()(const T* x, std::size_t events, T* y) const {{
+        for (std::size_t n = 0; n < events; ++n) evaluate(x + n * inputs, y + n * outputs);
+    }}
+"""
+
+
 def header(formula: Formula, namespace: str) -> str:
     """Return the header around the statements of a formula."""
     from hepkan.interpret.text import to_cpp
@@ -40,9 +56,6 @@ def header(formula: Formula, namespace: str) -> str:
     digest = hashlib.sha256(body.encode()).hexdigest()[:12]
     guard = re.sub(r"\W", "_", f"HEPKAN_{namespace}_FORMULA_HPP", flags=re.ASCII)
     names = ", ".join(json.dumps(name[:200].encode("ascii", "replace").decode()) for name in formula.names)
-    one = len(formula.roots) == 1
-    value = "T" if one else "std::array<T, outputs>"
-    call = "T y;\n        evaluate(x, &y);" if one else f"{value} y;\n        evaluate(x, y.data());"
     results = "\n        ".join(f"z[{n}] = {name};" for n, name in enumerate(outputs))
     return f"""// A formula of {len(formula.used)} features, written by hepkan {hepkan.__version__}.
 //     {namespace}::Network<double> formula;  // or <float>; evaluated in double either way
@@ -82,16 +95,7 @@ struct Network {{
         {_LINKS[formula.link]}
     }}
 
-    {value} operator()(const T* x) const {{
-        {call}
-        return y;
-    }}
-
-    // Events row after row: x[events][inputs] to y[events][outputs].
-    void operator()(const T* x, std::size_t events, T* y) const {{
-        for (std::size_t n = 0; n < events; ++n) evaluate(x + n * inputs, y + n * outputs);
-    }}
-}};
+{calls(len(formula.roots))}}};
 
 }}  // namespace formula_{digest}
 }}  // namespace {namespace}
