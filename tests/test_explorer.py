@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +29,6 @@ from hepkan.report.reading import Feature, Run, Target
 
 WEB = Path(__file__).parents[1] / "web"
 N = 400
-BUSY = 1.0
-"""Programs for each core from which on times are no measurement."""
 
 
 def lively(widths: list[int], X: np.ndarray, link: str = "identity", **settings: Any) -> hepkan.KAN:
@@ -378,40 +375,17 @@ def test_output_can_be_chosen(browser: Any, tmp_path: Path) -> None:
         watched.assert_quiet(page)
 
 
-def test_large_networks_stay_fluid(browser: Any, large: Path) -> None:
-    """Less than 33 ms from frame to frame while an input and the threshold are dragged, 2,220 edges on a canvas.
-
-    Times of frames say nothing where other programs take the cores.
-    """
-    drag = """async (selector) => {
-        const slider = document.querySelector(selector);
-        const times = [];
-        let last = 0;
-        for (let step = 0; step < 60; step++) {
-            slider.value = String(300 + 8 * step);
-            slider.dispatchEvent(new Event("input", {bubbles: true}));
-            const now = await new Promise(requestAnimationFrame);
-            if (last) times.push(now - last);
-            last = now;
-        }
-        return times.sort((a, b) => a - b);
-    }"""
+def test_large_networks_are_on_a_canvas(browser: Any, large: Path) -> None:
+    """2,220 edges follow an input and the threshold; benchmarks/frames.py measures how fast."""
     assert large.stat().st_size < 5_000_000
-    shared = os.getloadavg()[0] / (os.cpu_count() or 1)
     with opened(browser, large) as watched:
         loaded = ready(watched)
         assert loaded.evaluate("() => [explorer.diagram.onCanvas, explorer.store.edges.length]") == [True, 2220]
-        for selector in (".feature input", "#threshold"):
-            medians = []
-            for _ in range(3):
-                times = loaded.evaluate(drag, selector)
-                medians.append(times[len(times) // 2])
-                print(f"{selector}: median {medians[-1]:.1f} ms, 95 % below {times[int(0.95 * len(times))]:.1f} ms")
-            if shared > BUSY:
-                pytest.skip(f"{shared:.1f} programs share a core: times of frames say nothing")
-            assert min(medians) < 33.0
-        work = sorted(loaded.evaluate("() => explorer.diagram.work"))
-        print(f"drawing: median {work[len(work) // 2]:.1f} ms")
+        before = loaded.inner_text("#left")
+        slide(loaded, "#threshold", 600)
+        measure(loaded)
+        assert loaded.inner_text("#left") != before
+        assert loaded.evaluate("() => explorer.diagram.work.length") > 0
         watched.assert_quiet(large)
 
 

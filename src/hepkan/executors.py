@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import get_context, parent_process
-from multiprocessing.queues import Queue
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -126,7 +126,7 @@ class Processes:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
-        self._reports: Queue[Any] | None = None
+        self._reports: SimpleQueue[Any] | None = None
 
     def run(self, function: Function[T, R], tasks: Sequence[T], show: Report | None = None) -> Iterator[tuple[int, R]]:
         """See `Executor`."""
@@ -158,17 +158,16 @@ class Processes:
         pending = set(futures)
         while pending:
             finished, pending = wait(pending, timeout=TICK, return_when=FIRST_COMPLETED)
-            with suppress(queue.Empty):
-                while True:
-                    show(reports.get_nowait())
+            while not reports.empty():
+                show(reports.get())
             for future in finished:
                 yield futures[future], future.result()
 
-    def _start(self, tasks: int) -> tuple[ProcessPoolExecutor, Queue[Any]]:
+    def _start(self, tasks: int) -> tuple[ProcessPoolExecutor, SimpleQueue[Any]]:
         """Return the processes, not more than there are tasks when they are first started."""
         if self._pool is None or self._reports is None:
             context = get_context("spawn")
-            self._reports = context.Queue()
+            self._reports = context.SimpleQueue()  # a report is there before the result of its task
             size = min(self.workers, tasks)
             self._pool = ProcessPoolExecutor(size, context, initializer=_begin, initargs=(self._reports,))
         return self._pool, self._reports
@@ -259,7 +258,7 @@ class Dask:
         self._client.close()
 
 
-_reports: Queue[Any] | None = None
+_reports: SimpleQueue[Any] | None = None
 _one_at_a_time = threading.Lock()
 
 
@@ -267,7 +266,7 @@ def _ignore(_: Any) -> None:
     """Take a report and do nothing."""
 
 
-def _begin(reports: Queue[Any]) -> None:
+def _begin(reports: SimpleQueue[Any]) -> None:
     """Prepare a process: interruptions are the parent's to handle, and without the parent there is no work."""
     global _reports
     _reports = reports
