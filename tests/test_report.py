@@ -842,14 +842,15 @@ def test_ratio_panel_shows_a_network_that_knows_the_likelihood_ratio() -> None:
 def test_edge_panel_shows_the_density_of_the_data() -> None:
     data = gaussians(0.7)
     found = edges.edges_of([KAN([1, 5, 1])], data)
-    above, below = edge_plots.edge_panel(found, data, 0).axes
-    points = sorted(len(line.get_xdata()) for line in above.lines)
+    (axes,) = edge_plots.edge_panel(found, data, 0).axes
+    points = sorted(len(line.get_xdata()) for line in axes.lines)
     assert points == [2, *2 * [edges.POINTS // 2 + 1], *3 * [edges.POINTS]]
     bins = statistics.edges(data.X[:, 0], data.weight)
-    for label, patch in zip((0, 1), below.patches, strict=True):
-        expected, _ = np.histogram(data.X[data.target == label, 0], bins)
-        values = patch.get_data().values
-        np.testing.assert_allclose(values, expected / np.diff(bins) / (data.target == label).sum())
+    counts = [np.histogram(data.X[data.target == label, 0], bins)[0] for label in (0, 1)]
+    expected = [one / np.diff(bins) / (data.target == label).sum() for label, one in enumerate(counts)]
+    shown = [patch.get_data().values for patch in axes.patches]
+    np.testing.assert_allclose(shown, np.array(expected) / (4.5 * np.max(expected)))
+    assert all(patch.get_transform() == axes.get_xaxis_transform() for patch in axes.patches)
 
 
 @pytest.mark.parametrize("widths", [[3, 4, 1], [3, 1]])

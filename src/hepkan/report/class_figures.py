@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hepkan.report import edges, plots, statistics
 from hepkan.report.permutation import permutation_section
 from hepkan.report.reading import Columns, Feature, Run
 from hepkan.report.sections import (
+    Picture,
     Section,
     draw,
     edge_section,
@@ -57,10 +59,10 @@ def sections(run: Run) -> Iterator[Section]:
 
 def roc_section(run: Run, models: Sequence[str]) -> Section:
     """One class against the rest."""
-    pictures = []
+    pictures: list[Picture] = []
     for k, name in enumerate(run.classes):
         alt = f"Rejection of the other classes against the efficiency for {name}, of {', '.join(map(title, models))}."
-        pictures.append(draw(f"roc-{name}", one_against_rest(run.test, models, k, name), alt))
+        pictures.append(draw(f"roc-{name}", partial(one_against_rest, run.test, models, k, name), alt))
     text = (
         "One over the efficiency for all other classes together, by their weights, against the efficiency for one "
         "class, in the score of that class (seed 0)."
@@ -90,11 +92,11 @@ def one_against_rest(columns: Columns, models: Sequence[str], k: int, name: str)
 
 def confusion_section(run: Run, models: Sequence[str]) -> Section:
     """Which class is taken for which."""
-    pictures = []
+    pictures: list[Picture] = []
     for model in models:
         matrix = confusion(run.test["target"], run.test[model], run.test["weight"])
         alt = f"Confusion matrix of the {title(model)}."
-        pictures.append(draw(f"confusion-{model}", confusion_matrix(matrix, run.classes, title(model)), alt))
+        pictures.append(draw(f"confusion-{model}", partial(confusion_matrix, matrix, run.classes, title(model)), alt))
     text = (
         "Events of each class (lines, by weight) that have their highest score in each class (columns), in per cent of "
         "the line (seed 0). Training balances the classes, so the highest score is the likeliest class where all are "
@@ -135,11 +137,11 @@ def confusion_matrix(matrix: Floats, names: Sequence[str], heading: str) -> Figu
 
 def score_section(run: Run, models: Sequence[str]) -> Section:
     """Scores of training and test events by class."""
-    pictures = []
+    pictures: list[Picture] = []
     for model in models:
         for k, name in enumerate(run.classes):
             alt = f"Score for {name} of the {title(model)}, training and test events by class."
-            figure = scores(run, model, k)
+            figure = partial(scores, run.test, run.train, model, k, run.classes)
             pictures.append(draw(f"scores-{model}-{name}", figure, alt))
     text = (
         "Scores of each class by true class: test events as lines, training events as points (seed 0). KS is the "
@@ -149,13 +151,13 @@ def score_section(run: Run, models: Sequence[str]) -> Section:
 
 
 @styled(9.5, small=True)
-def scores(run: Run, model: str, k: int) -> Figure:
+def scores(test: Columns, train: Columns, model: str, k: int, names: Sequence[str]) -> Figure:
     """The score of class `k` for the events of every class."""
     figure, (axes,) = panels(1, 1, 3.6, 3.0)
     bins = np.linspace(0.0, 1.0, 26)
     parts = []
-    for label, name in enumerate(run.classes):
-        held, seen = (_of_class(columns, model, k, label) for columns in (run.test, run.train))
+    for label, name in enumerate(names):
+        held, seen = (_of_class(columns, model, k, label) for columns in (test, train))
         tint, style = PALETTE[label % len(PALETTE)], LINES[label % len(LINES)]
         axes.stairs(statistics.histogram(*held, bins).density, bins, color=tint, linestyle=style, label=name)
         points = statistics.histogram(*seen, bins)
@@ -164,7 +166,7 @@ def scores(run: Run, model: str, k: int) -> Figure:
         axes.errorbar(points.centres[shown], points.density[shown], points.error[shown], **form)
         if label == k:
             parts.append(f"KS {ks_weighted(seen[0], held[0], seen[1], held[1])[0]:.3f}")
-    axes.set(yscale="log", xlim=(0, 1), xlabel=f"score for {run.classes[k]}", ylabel="density")
+    axes.set(yscale="log", xlim=(0, 1), xlabel=f"score for {names[k]}", ylabel="density")
     axes.set_ylim(bottom=1e-3)
     axes.set_title(f"{title(model)}, {', '.join(parts)}", fontsize=8.5, loc="left")
     axes.legend(fontsize=7.5, loc="upper center")
@@ -181,7 +183,7 @@ def calibration_section(run: Run) -> Section:
     """Reliability of the scores of the main model."""
     model = run.main if run.main in scored(run) else scored(run)[0]
     balance = bool(run.card.get("class_balance", True))
-    figure = calibration(run.test, model, run.classes, balance)
+    figure = partial(calibration, run.test, model, run.classes, balance)
     alt = f"Fraction of each class against its score, {title(model)}."
     weights = "Classes have the same total weight here" if balance else "Classes have their own weights here"
     text = f"Does a score of the {title(model)} mean a probability? On the diagonal it does. {weights}, as in training."
@@ -206,21 +208,22 @@ def calibration(columns: Columns, model: str, names: Sequence[str], balance: boo
 
 def input_section(run: Run) -> Section:
     """Distributions of the inputs in every class."""
-    pictures = []
+    pictures: list[Picture] = []
     for feature in run.features:
         alt = f"Distribution of {feature.name} in every class."
-        pictures.append(draw(f"input-{feature.name}", inputs(feature, run), alt))
+        columns = {name: run.inputs[name] for name in (feature.name, "target", "weight")}
+        pictures.append(draw(f"input-{feature.name}", partial(inputs, feature, columns, run.classes), alt))
     text = "Weighted test events, each class normalised to one, in the order of the card."
     return folded(Section("inputs", "Inputs", text, pictures), SHOWN_INPUTS)
 
 
 @styled(9.5, small=True)
-def inputs(feature: Feature, run: Run) -> Figure:
+def inputs(feature: Feature, columns: Columns, names: Sequence[str]) -> Figure:
     """One input in every class."""
     figure, (axes,) = panels(1, 1, *plots.PANEL)
-    values, target, weight = run.inputs[feature.name], run.inputs["target"], run.inputs["weight"]
+    values, target, weight = columns[feature.name], columns["target"], columns["weight"]
     bins = statistics.edges(values, statistics.balanced(target, weight))
-    for k, name in enumerate(run.classes):
+    for k, name in enumerate(names):
         rows = target == k
         part = statistics.histogram(values[rows], weight[rows], bins)
         style: dict[str, Any] = {"color": PALETTE[k % len(PALETTE)], "linestyle": LINES[k % len(LINES)], "label": name}
@@ -234,12 +237,12 @@ def inputs(feature: Feature, run: Run) -> Figure:
 def correlation_section(run: Run) -> Section:
     """Correlations of the inputs in each class."""
     X = np.column_stack([run.inputs[one.name] for one in run.features]).astype(np.float64)
-    pictures = []
+    pictures: list[Picture] = []
     for k, name in enumerate(run.classes):
         rows = run.inputs["target"] == k
         if not rows.any():
             continue
-        figure = plots.correlations(X[rows], run.inputs["weight"][rows], run.features, name)
+        figure = partial(plots.correlations, X[rows], run.inputs["weight"][rows], run.features, name)
         pictures.append(draw(f"correlation-{name}", figure, f"Correlation matrix of the inputs, {name}."))
     heading = "Correlation matrices of the inputs"
     return Section("correlations", "Correlations", "Linear correlations, weighted.", [], pictures, heading)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hepkan.errors import DataError
-from hepkan.interpret import edge_curves
-from hepkan.model_io import load
-from hepkan.nn import KAN
-from hepkan.report.diagram import network_diagram
 from hepkan.report.reading import Run
-from hepkan.report.sections import Plot, Section, draw
+from hepkan.report.sections import Picture, Plot, Section, plot
 from hepkan.report.words import count, signed_error, title, with_error
+
+if TYPE_CHECKING:
+    from hepkan.nn import KAN
 
 PICTURES = {
     "diagram": "The pruned network: inputs at the left, outputs at the right, every edge with its function.",
@@ -31,6 +30,9 @@ LONGEST = 6000
 
 def explained(run: Run) -> Iterator[Section]:
     """Draw the main network of a run where it is a KAN, then what has been made of it."""
+    from hepkan.model_io import load
+    from hepkan.nn import KAN
+
     path = run.folder / "model.hepkan"
     if path.is_file():
         model = load(path)
@@ -44,6 +46,9 @@ def explained(run: Run) -> Iterator[Section]:
 
 def network_section(run: Run, model: KAN) -> Section:
     """The diagram of the whole network."""
+    from hepkan.interpret import edge_curves
+    from hepkan.report.diagram import network_diagram
+
     X = np.column_stack([run.inputs[one.name] for one in run.features])
     curves = edge_curves(model, X, np.abs(run.inputs["weight"]))
     labels = {one.name: one.label for one in run.features}
@@ -59,7 +64,7 @@ def network_section(run: Run, model: KAN) -> Section:
         f"hepkan explore {run.folder.name}"
     )
     figure = network_diagram(curves, labels=labels, outputs=outputs, weakest=0.02)
-    return Section("network", "The network", text, [draw("network", figure, alt)])
+    return Section("network", "The network", text, [plot("network", figure, alt)])
 
 
 def pruned_section(folder: Path) -> Section:
@@ -107,9 +112,9 @@ def _judged(name: str, values: Mapping[str, Any]) -> str:
     return f"Test {name}: {with_error(*before)} → {with_error(*after)}, difference {signed_error(*gap)}."
 
 
-def _pictures(folder: Path, names: tuple[str, ...]) -> list[Plot]:
+def _pictures(folder: Path, names: tuple[str, ...]) -> list[Picture]:
     """Return the pictures of a folder that are there."""
-    found = []
+    found: list[Picture] = []
     for name in names:
         path = folder / f"{name}.svg"
         if path.is_file():

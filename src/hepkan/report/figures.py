@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -13,8 +14,7 @@ from hepkan.report.permutation import permutation_section
 from hepkan.report.reading import Feature, Run
 from hepkan.report.sections import (
     MOST_EDGES,
-    SHOWN_EDGES,
-    Plot,
+    Picture,
     Section,
     draw,
     edge_section,
@@ -27,7 +27,7 @@ from hepkan.report.sections import (
 from hepkan.report.selection_figures import rejection_table, significance_section
 from hepkan.report.words import title
 
-__all__ = ["Plot", "Section", "sections"]
+__all__ = ["sections"]
 
 SHOWN_INPUTS = 8
 
@@ -68,7 +68,7 @@ def roc_section(run: Run) -> Section:
     """Rejection against efficiency."""
     reference = str(run.card.get("reference") or "")
     points = run.card.get("efficiencies") or (0.5, 0.7, 0.9)
-    figure = plots.roc(run.report["roc"], reference, points)
+    figure = partial(plots.roc, run.report["roc"], reference, points)
     names = ", ".join(title(model) for model in run.report["roc"])
     alt = f"Background rejection against signal efficiency of {names}; below, the ratio to a reference model."
     text = (
@@ -81,11 +81,11 @@ def roc_section(run: Run) -> Section:
 def ratio_section(model: str, found: Edges, data: Data) -> Section:
     """Functions of a one-layer network beside likelihood ratios."""
     name = title(model)
-    pictures = []
+    pictures: list[Picture] = []
     for place in found.order[:MOST_EDGES]:
         feature = data.features[place].name
         alt = f"Function of {feature} learned by the {name}, beside the log likelihood ratio of that input."
-        pictures.append(draw(f"ratio-{model}-{feature}", edge_plots.ratio_panel(found, data, place), alt))
+        pictures.append(draw(f"ratio-{model}-{feature}", partial(edge_plots.ratio_panel, found, data, place), alt))
     count = len(found.phi)
     seeds = f"mean of {count} seeds with their standard deviation as a band" if count > 1 else "one seed"
     text = (
@@ -93,17 +93,19 @@ def ratio_section(model: str, found: Edges, data: Data) -> Section:
         f"function, {seeds}. Points: the log likelihood ratio of the input alone, from histograms of test "
         "events. Both are centred. Where inputs are independent the two agree; where they are correlated "
         "the network shares the evidence among them (arXiv:2408.02743). Panels by falling "
-        f"importance; at the bottom of each the data, {data.classes[1]} filled and {data.classes[0]} as a line."
+        f"importance, {MOST_EDGES} at most; at the bottom of each the data, {data.classes[1]} filled and "
+        f"{data.classes[0]} as a line."
     )
-    section = Section(f"edges-{model}", f"What the {name} learned: log likelihood ratios", text, pictures)
-    return folded(section, SHOWN_EDGES)
+    return Section(f"edges-{model}", f"What the {name} learned: log likelihood ratios", text, pictures)
 
 
 def score_section(run: Run) -> Section:
     """Scores of training and test events."""
-    pictures = []
+    pictures: list[Picture] = []
     for model in scored(run):
-        figure = plots.scores(run.test, run.train, model, run.classes)
+        columns = (model, "target", "weight")
+        test, train = ({name: part[name] for name in columns} for part in (run.test, run.train))
+        figure = partial(plots.scores, test, train, model, run.classes)
         classes = " and ".join(run.classes)
         alt = f"Score of the {title(model)} for {classes}, training and test events."
         pictures.append(draw(f"scores-{model}", figure, alt))
@@ -122,9 +124,8 @@ def calibration_section(run: Run) -> Section:
     balance = bool(run.card.get("class_balance", True))
     weights = "Both classes have the same total weight here" if balance else "The classes have their own weights here"
     text = f"Does a score mean a probability? On the diagonal it does. {weights}, as in training (seed 0)."
-    return Section(
-        "calibration", "Calibration", text, [draw("calibration", plots.calibration(run.test, models, balance), alt)]
-    )
+    figure = partial(plots.calibration, run.test, models, balance)
+    return Section("calibration", "Calibration", text, [draw("calibration", figure, alt)])
 
 
 def input_section(run: Run) -> Section:
@@ -138,10 +139,12 @@ def input_section(run: Run) -> Section:
         parts = [statistics.histogram(values[target == one], weight[target == one], bins) for one in (1, 0)]
         return -statistics.separation(*parts)
 
-    pictures = []
+    pictures: list[Picture] = []
     for feature in sorted(run.features, key=rank):
         alt = f"Distribution of {feature.name} for {run.classes[1]} and {run.classes[0]}."
-        pictures.append(draw(f"input-{feature.name}", plots.inputs([feature], run.inputs, run.classes), alt))
+        columns = {name: run.inputs[name] for name in (feature.name, "target", "weight")}
+        figure = partial(plots.inputs, [feature], columns, run.classes)
+        pictures.append(draw(f"input-{feature.name}", figure, alt))
     text = (
         f"Weighted test events, each class normalised to one; {run.classes[1]} filled, {run.classes[0]} "
         "with statistical errors. Sorted by how much each input separates the classes by itself."
@@ -152,11 +155,11 @@ def input_section(run: Run) -> Section:
 def correlation_section(run: Run) -> Section:
     """Correlations of the inputs in each class."""
     X = np.column_stack([run.inputs[one.name] for one in run.features]).astype(np.float64)
-    pictures = []
+    pictures: list[Picture] = []
     for label in (1, 0):
         rows = run.inputs["target"] == label
         name = run.classes[label]
-        figure = plots.correlations(X[rows], run.inputs["weight"][rows], run.features, name)
+        figure = partial(plots.correlations, X[rows], run.inputs["weight"][rows], run.features, name)
         pictures.append(draw(f"correlation-{name}", figure, f"Correlation matrix of the inputs, {name}."))
     heading = "Correlation matrices of the inputs"
     return Section("correlations", "Correlations", "Linear correlations, weighted.", [], pictures, heading)

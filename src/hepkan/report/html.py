@@ -16,9 +16,10 @@ from markupsafe import Markup
 from hepkan.errors import UsageError
 from hepkan.files import atomic_folder, write_text
 from hepkan.report import plots, tables, words
-from hepkan.report.figures import Plot, sections
+from hepkan.report.drawing import drawn
+from hepkan.report.figures import sections
 from hepkan.report.reading import Run, read_run
-from hepkan.report.style import svg
+from hepkan.report.sections import plot
 from hepkan.report.words import title
 
 ESCAPES = {i: quote(chr(i), safe=" !$()*+,-./:;=?@_|~'") for i in range(128)} | {ord('"'): "'", ord("\n"): None}
@@ -35,10 +36,10 @@ def write_page(run: str | Path) -> Path:
         OSError: the folder cannot be written.
     """
     content = read_run(run)
-    parts = list(sections(content))
+    parts = drawn(sections(content), expected=2 * len(content.features) + 8 * len(content.targets))
     with atomic_folder(content.folder / "plots") as folder:
-        for plot in (plot for part in parts for plot in (*part.plots, *part.more)):
-            (folder / f"{plot.name}.svg").write_bytes(plot.svg)
+        for picture in (picture for part in parts for picture in part.drawn):
+            (folder / f"{picture.name}.svg").write_bytes(picture.svg)
     page = content.folder / "index.html"
     write_text(page, render("page.html", sections=parts, **_facts(content)))
     return page
@@ -62,7 +63,7 @@ def write_comparison(runs: Sequence[str | Path], output: str | Path) -> Path:
     for metric in metrics:
         figure = plots.side_by_side({name: report["rows"] for name, report in reports.items()}, metric)
         alt = f"{words.metric_name(metric)} of every model in every run, with errors."
-        pictures.append(Plot(metric, svg(figure), alt, round(96 * figure.get_figwidth())))
+        pictures.append(plot(metric, figure, alt))
     facts = {name: _facts(content) for name, content in zip(names, contents, strict=True)}
     write_text(output, render("comparison.html", runs=facts, tables=_side_by_side(reports), plots=pictures))
     return Path(output)

@@ -6,16 +6,20 @@ References:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from hepkan.errors import DataError, MissingExtra
 from hepkan.metrics import auc
+from hepkan.nn import Network
+from hepkan.nn.transforms import INPUT_MAPS
 from hepkan.report.reading import Feature, Run
-from hepkan.report.sections import Section, draw
+from hepkan.report.sections import Section, plot
 from hepkan.report.statistics import Floats, Values
 from hepkan.report.style import axis_label, colour, styled
 from hepkan.report.words import title
@@ -42,7 +46,7 @@ def permutation_section(run: Run) -> Section | None:
         f"Loss of AUC of {names} (seed 0) when the values of one input are shuffled among {EVENTS} test events; mean "
         f"and deviation of {REPEATS} repetitions. An input whose information others have as well loses little."
     )
-    return Section("permutation", "What a missing input costs", text, [draw("permutation", drawn(found, run), alt)])
+    return Section("permutation", "What a missing input costs", text, [plot("permutation", drawn(found, run), alt)])
 
 
 def losses(run: Run, model: str) -> Loss | None:
@@ -58,6 +62,7 @@ def losses(run: Run, model: str) -> Loss | None:
     X = np.column_stack([run.inputs[one.name][:EVENTS] for one in run.features]).astype(np.float32)
     if not all(_measurable(target, weight, label) for label in np.unique(target)):
         return None
+    predictor, X = _behind_map(predictor, X)
     whole = measure(predictor, X, target, weight)
     generator = np.random.default_rng(0)
     lost = np.empty((REPEATS, X.shape[1]))
@@ -68,6 +73,17 @@ def losses(run: Run, model: str) -> Loss | None:
             shuffled[:, i] = X[order, i]
             lost[repeat, i] = whole - measure(predictor, shuffled, target, weight)
     return Loss(lost.mean(axis=0), lost.std(axis=0, ddof=1))
+
+
+def _behind_map(predictor: Predictor, X: Values) -> tuple[Predictor, Values]:
+    """Return a network of coordinates with the coordinates of X, which need not be found for every shuffle then."""
+    if not isinstance(predictor, Network) or predictor.columns is not None or predictor.head is not None:
+        return predictor, X
+    with torch.no_grad():
+        coordinates = predictor.coordinates(torch.as_tensor(X)).numpy()
+    body = copy.deepcopy(predictor)
+    body.input_map = INPUT_MAPS["none"](X.shape[1])
+    return body, coordinates
 
 
 def _measurable(target: Values, weight: Values, label: int) -> bool:

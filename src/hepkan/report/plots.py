@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import mplhep
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -99,17 +98,8 @@ def scores(
         held_histogram = statistics.histogram(*held, edges)
         seen_histogram = statistics.histogram(*seen, edges)
         name = classes[label]
-        histtype = "fill" if label else "step"
-        alpha = {"alpha": 0.35} if label else {}
-        mplhep.histplot(
-            held_histogram.density,
-            edges,
-            ax=axes,
-            histtype=histtype,
-            color=tint,
-            label=f"{name}, test",
-            **alpha,
-        )
+        form: dict[str, Any] = {"fill": True, "alpha": 0.35, "linewidth": 0} if label else {}
+        axes.stairs(held_histogram.density, edges, color=tint, label=f"{name}, test", **form)
         shown = seen_histogram.density > 0
         axes.errorbar(
             seen_histogram.centres[shown],
@@ -157,10 +147,10 @@ def inputs(
             continue
         for label, tint in ((0, BACKGROUND), (1, SIGNAL)):
             part = statistics.histogram(values[target == label], weight[target == label], edges)
-            histtype = (
-                {"histtype": "fill", "alpha": 0.35} if label else {"histtype": "step", "yerr": part.error}
-            )
-            mplhep.histplot(part.density, edges, ax=one, color=tint, label=classes[label], **histtype)
+            form: dict[str, Any] = {"fill": True, "alpha": 0.35, "linewidth": 0} if label else {}
+            one.stairs(part.density, edges, color=tint, label=classes[label], **form)
+            if not label:
+                one.errorbar(part.centres, part.density, part.error, fmt="none", color=tint, linewidth=0.9)
         decorate_density(one, feature, edges)
     if classes:
         legend_above(axes[0], 2)

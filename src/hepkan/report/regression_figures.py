@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -12,7 +13,8 @@ from hepkan.report import edge_plots, edges, plots, residual_plots, statistics, 
 from hepkan.report.edges import Data, Edges
 from hepkan.report.reading import Feature, Run
 from hepkan.report.sections import (
-    Plot,
+    MOST_EDGES,
+    Picture,
     Section,
     draw,
     edge_section,
@@ -76,11 +78,13 @@ def target_section(run: Run) -> Section:
     errors = {model: column(model, "error") for model in models}
     text = "mean absolute error [standard deviations of the target]"
     alt = f"Mean absolute error of each target, of {', '.join(map(title, models))}."
-    pictures = [draw("targets", residual_plots.by_target(values, errors, names, text), alt)]
+    figure = partial(residual_plots.by_target, values, errors, names, text)
+    pictures: list[Picture] = [draw("targets", figure, alt)]
     ratios = _ratios(run, metrics, values[run.reference] * scale)
     if len(ratios) > 1:
         name = title(run.reference)
-        figure = residual_plots.by_target(
+        figure = partial(
+            residual_plots.by_target,
             {model: 100 * one[:, 0] for model, one in ratios.items()},
             {model: 100 * one[:, 1] for model, one in ratios.items()},
             names,
@@ -105,7 +109,7 @@ def performance_section(run: Run) -> Section:
     """Reconstructed against true values: of the main model, and folded away of the others."""
     models = scored(run)
     weight = run.test["weight"] / np.mean(np.abs(run.test["weight"]))
-    pictures: dict[str, list[Plot]] = {model: [] for model in models}
+    pictures: dict[str, list[Picture]] = {model: [] for model in models}
     for place, target in enumerate(run.targets):
         truth = run.test["target"][:, place]
         bins = np.linspace(*statistics.span(truth, weight), BINS + 1)
@@ -115,7 +119,7 @@ def performance_section(run: Run) -> Section:
         norm = LogNorm(min(1.0, 0.1 * highest) or 0.1, max(highest, 1.0) or 1.0)
         for model in models:
             middle = _medians(truth, run.test[model][:, place], weight, levels)
-            figure = residual_plots.true_reconstructed(counts[model], bins, middle, target, model, norm)
+            figure = partial(residual_plots.true_reconstructed, counts[model], bins, middle, target, model, norm)
             alt = f"Reconstructed against true {target.name}, {title(model)}."
             pictures[model].append(draw(f"true-{model}-{target.name}", figure, alt))
     main = run.main if run.main in models else models[0]
@@ -133,13 +137,14 @@ def performance_section(run: Run) -> Section:
 def response_section(run: Run) -> Section:
     """Mean and central 68 % of the residuals in bins of the true value."""
     models, weight = scored(run), run.test["weight"]
-    pictures = []
+    pictures: list[Picture] = []
     for place, target in enumerate(run.targets):
         truth = run.test["target"][:, place]
         bins = statistics.slices(truth, weight, statistics.span(truth, weight), SLICES)
         profiles = {m: statistics.profile(truth, run.test[m][:, place] - truth, weight, bins) for m in models}
         alt = f"Mean and central 68 % of the residuals of {target.name} in bins of its true value, all models."
-        pictures.append(draw(f"response-{target.name}", residual_plots.response(profiles, target, run.main), alt))
+        figure = partial(residual_plots.response, profiles, target, run.main)
+        pictures.append(draw(f"response-{target.name}", figure, alt))
     text = (
         "Residual (prediction minus truth) in bins of the true value with equal numbers of events (seed 0). Top: its "
         f"mean, with statistical errors; band: the central 68 % of the {title(run.main)}. Bottom: half of the central "
@@ -151,14 +156,14 @@ def response_section(run: Run) -> Section:
 def residual_section(run: Run) -> Section:
     """Distributions of the residuals."""
     models, weight = scored(run), run.test["weight"]
-    pictures = []
+    pictures: list[Picture] = []
     for place, target in enumerate(run.targets):
         found = {model: run.test[model][:, place] - run.test["target"][:, place] for model in models}
         spans = np.array([statistics.span(one, weight) for one in found.values()])
         bins = np.linspace(spans[:, 0].min(), spans[:, 1].max(), BINS + 1)
         densities = {model: statistics.histogram(one, weight, bins).density for model, one in found.items()}
         alt = f"Distribution of the residuals of {target.name}, all models."
-        figure = residual_plots.residual_densities(densities, bins, target)
+        figure = partial(residual_plots.residual_densities, densities, bins, target)
         pictures.append(draw(f"residual-{target.name}", figure, alt))
     text = "Prediction minus truth of the test events (seed 0), 1 to 99 %. Each area is one over all events."
     return Section("residuals", "Residuals", text, pictures)
@@ -172,38 +177,37 @@ def coverage_section(run: Run) -> Section:
         "Does the conditional distribution of a model mean what it says? A central interval at level 0.68 should hold "
         "68 % of the true values: on the diagonal it does; below it the model is too sure."
     )
-    return Section("coverage", "Calibration", text, [draw("coverage", residual_plots.coverage(found), alt)])
+    return Section("coverage", "Calibration", text, [draw("coverage", partial(residual_plots.coverage, found), alt)])
 
 
 def output_section(model: str, found: Edges, data: Data) -> Section:
     """Functions of a one-layer network: one per input and output."""
     name = title(model)
-    pictures = []
-    for place in found.order[:16]:
+    pictures: list[Picture] = []
+    for place in found.order[:MOST_EDGES]:
         feature = data.features[place].name
         alt = f"Functions of {feature} that the {name} adds to each of its outputs."
-        pictures.append(draw(f"edges-{model}-{feature}", edge_plots.output_panel(found, data, place), alt))
+        pictures.append(draw(f"edges-{model}-{feature}", partial(edge_plots.output_panel, found, data, place), alt))
     text = (
         f"Each output of the {name} is a sum of one function per input, in units of the output's standard deviation. "
-        "One panel per input, by importance; colours are outputs (first seed; functions are centred on the data). "
-        "Below: the data."
+        f"One panel per input, the {MOST_EDGES} most important ones; colours are outputs (first seed; functions "
+        "are centred on the data). Below: the data."
     )
-    return folded(Section(f"edges-{model}", f"What the {name} learned: a function per input", text, pictures), 12)
+    return Section(f"edges-{model}", f"What the {name} learned: a function per input", text, pictures)
 
 
 def importance_by_target(run: Run, learned: dict[str, Edges]) -> Section:
     """Share of each input: in all outputs, and in every single one."""
     section = importance_section(learned, run.features)
     names = _labels(run.features)
-    pictures = []
+    pictures: list[Picture] = []
     for model, found in learned.items():
         share = found.by_output
         if np.ptp(share, axis=1).max() < DISTINCT:  # hidden layers that mix everything tell nothing about an output
             continue
         order = np.argsort(-share.mean(axis=1), kind="stable")[:20]
-        figure = residual_plots.matrix(
-            share[order], [names[i] for i in order], found.outputs, f"{title(model)}: share [%]", signed=False
-        )
+        rows, heading = [names[i] for i in order], f"{title(model)}: share [%]"
+        figure = partial(residual_plots.matrix, share[order], rows, found.outputs, heading, signed=False)
         alt = f"Share of each input in every single output of the {title(model)}, in percent."
         pictures.append(draw(f"importance-{model}", figure, alt))
     more = " A matrix has the same for every single output, in percent (mean over seeds)." if pictures else ""
@@ -214,10 +218,11 @@ def importance_by_target(run: Run, learned: dict[str, Edges]) -> Section:
 def input_section(run: Run, data: Data) -> Section:
     """Distributions of the inputs, by their correlation with the targets."""
     strength = np.abs(_correlation(run, data)).max(axis=1)
-    pictures = []
+    pictures: list[Picture] = []
     for place in np.argsort(-strength, kind="stable"):
         feature = run.features[place]
-        figure = plots.inputs([feature], run.inputs, run.classes)
+        columns = {name: run.inputs[name] for name in (feature.name, "target", "weight")}
+        figure = partial(plots.inputs, [feature], columns, run.classes)
         pictures.append(draw(f"input-{feature.name}", figure, f"Distribution of {feature.name}."))
     text = "Weighted test events, normalised to one. Sorted by the largest linear correlation with any target."
     return folded(Section("inputs", "Inputs", text, pictures), SHOWN_INPUTS)
@@ -228,11 +233,10 @@ def correlation_section(run: Run, data: Data) -> Section:
     found = _correlation(run, data)
     order = np.argsort(-np.abs(found).max(axis=1), kind="stable")
     names = _labels(run.features)
-    figure = residual_plots.matrix(
-        found[order], [names[i] for i in order], _labels(run.targets), "linear correlation [%]", signed=True
-    )
+    rows, heading = [names[i] for i in order], "linear correlation [%]"
+    figure = partial(residual_plots.matrix, found[order], rows, _labels(run.targets), heading, signed=True)
     main = draw("correlation-targets", figure, "Linear correlations of the inputs with the targets, in percent.")
-    among = plots.correlations(data.X, data.weight, run.features, "inputs")
+    among = partial(plots.correlations, data.X, data.weight, run.features, "inputs")
     more = draw("correlation-inputs", among, "Correlation matrix of the inputs.")
     text = (
         "Linear correlations of inputs (lines) with targets (columns), weighted. An input without linear correlation "

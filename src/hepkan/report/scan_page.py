@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from hepkan.errors import DataError
 from hepkan.files import atomic_folder, write_text
 from hepkan.report import scan_plots, scan_words, words
-from hepkan.report.figures import Plot
 from hepkan.report.html import render
-from hepkan.report.style import svg
+from hepkan.report.sections import plot
 
 NEEDED = ("task", "model", "method", "vary", "trials", "best", "metric", "loss", "comparisons", "environment", "data")
 PARTS = ("mae_", "bias_", "width68_")
@@ -36,7 +35,7 @@ def write_scan_page(scan: str | Path) -> Path:
     plots = []
     with atomic_folder(folder / "plots") as target:
         for name, figure, alt in pictures(report):
-            plots.append(Plot(name, svg(figure), alt, round(96 * figure.get_figwidth())))
+            plots.append(plot(name, figure, alt))
             (target / f"{name}.svg").write_bytes(plots[-1].svg)
             figure.savefig(target / f"{name}.png", dpi=150)
     page = folder / "index.html"

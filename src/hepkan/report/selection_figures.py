@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -70,7 +71,7 @@ def significance_section(run: Run) -> Section:
     """Asimov Z and AMS against the threshold."""
     models = scored(run)
     luminosity = float(run.report["luminosity_fb"])
-    figure = significance(run.test, models, luminosity)
+    figure = partial(significance, run.test, models, luminosity)
     alt = f"Asimov Z and AMS against the threshold on the score of {', '.join(map(title, models))}."
     text = (
         f"Counting the events above a threshold on the score (seed 0), with weights in pb and {luminosity:g} fb⁻¹. "

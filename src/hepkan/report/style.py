@@ -19,7 +19,8 @@ import mplhep
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.mathtext import MathTextParser
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 
 from hepkan.errors import unknown
@@ -93,12 +94,16 @@ def drawn_as(look: str) -> Iterator[None]:
         _look.reset(before)
 
 
+def look() -> str:
+    """Return the name of the look that is chosen."""
+    return _look.get()
+
+
 def settings() -> Any:
     """Return matplotlib's settings of the look that is chosen."""
-    look = _look.get()
-    if look == "plain":
+    if look() == "plain":
         return dict(STYLE)
-    whole = getattr(mplhep.style, look)
+    whole = getattr(mplhep.style, look())
     return STYLE | {key: whole[key] for key in _FROM_EXPERIMENT if key in whole}
 
 
@@ -169,7 +174,8 @@ def axis_label(label: str, unit: str, name: str) -> str:
     units = {"GeV^0.5": r"$\sqrt{\mathrm{GeV}}$"}
     text = label or name
     try:
-        MathTextParser("path").parse(text)
+        # As text is drawn, so that matplotlib keeps what it has read here.
+        text_to_path.get_text_width_height_descent(text, FontProperties(), ismath=True)
     except ValueError:
         text = name.replace("$", "")
     return f"{text} [{units.get(unit, unit)}]" if unit else text

@@ -1,0 +1,45 @@
+"""Drawing the pictures of a page, where there are many in processes of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from joblib import Parallel, delayed
+
+from hepkan.report.sections import Picture, Plot, Section, Sketch, plot
+from hepkan.report.style import drawn_as, look
+
+MANY = 30
+"""From about so many pictures on it pays to start processes, which takes two seconds of each."""
+MOST_WORKERS = 8
+
+
+def drawn(sections: Iterable[Section], expected: int) -> list[Section]:
+    """Return sections with all pictures drawn.
+
+    The processes are joblib's, which do not run the user's script again as those of `multiprocessing` do.
+
+    Arguments:
+        sections: made one by one, while the processes start.
+        expected: the number of pictures, about.
+    """
+    workers = min(MOST_WORKERS, os.cpu_count() or 1) if expected >= MANY else 1
+    pool = Parallel(n_jobs=workers, return_as="generator", batch_size=1, pre_dispatch="all")
+    started = pool(delayed(look)() for _ in range(workers))
+    parts = list(sections)
+    list(started)
+    sketches = [one for part in parts for one in (*part.plots, *part.more) if isinstance(one, Sketch)]
+    plots = pool(delayed(_drawn)(one, look()) for one in sketches)
+
+    def finished(pictures: list[Picture]) -> list[Picture]:
+        return [next(plots) if isinstance(one, Sketch) else one for one in pictures]
+
+    return [replace(part, plots=finished(part.plots), more=finished(part.more)) for part in parts]
+
+
+def _drawn(sketch: Sketch, chosen: str) -> Plot:
+    """Draw a picture in the look that was chosen, which a process of its own does not know."""
+    with drawn_as(chosen):
+        return plot(sketch.name, sketch.make(), sketch.alt)
