@@ -58,8 +58,10 @@ def test_trace_keeps_no_more_than_its_memory() -> None:
     model, X = lively([4, 5, 1]), events(2000)
     small, whole = hepkan.trace(model, X, memory=0.01), hepkan.trace(model, X)
     assert len(small.rows) == 100 and len(whole.rows) == 2000
-    assert np.array_equal(small.edges[0], whole.edges[0][small.rows])
-    assert all(np.array_equal(a, b) for a, b in zip(small.edge_std, whole.edge_std, strict=True))
+    # Not to the last bit: products of matrices round otherwise for other numbers of events.
+    np.testing.assert_allclose(small.edges[0], whole.edges[0][small.rows], rtol=1e-5, atol=1e-6)
+    for few, all_events in zip(small.edge_std, whole.edge_std, strict=True):
+        np.testing.assert_allclose(few, all_events, rtol=1e-5)
     with pytest.raises(DataError, match="1 of 2000 have NaN"):
         hepkan.trace(model, np.where(np.arange(8000).reshape(2000, 4) == 5, np.nan, X))
 

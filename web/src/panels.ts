@@ -140,7 +140,7 @@ export class EdgeCard {
         this.draw();
         this.element.querySelector<HTMLInputElement>(`input[value="${value}"]`)?.focus();
       });
-      group.append(h("label", {}, input, markup("span", content, { class: "choice" }), note ? h("span", { class: "note" }, note) : ""));
+      group.append(h("label", {}, input, markup("span", content, { class: "choice", tabindex: 0 }), note ? h("span", { class: "note" }, note) : ""));
     };
     option("spline", "trained spline", "");
     const layer = edge.layer;

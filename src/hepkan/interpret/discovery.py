@@ -20,6 +20,8 @@ from hepkan.interpret.primitives import PRIMITIVES, Primitive, choose
 from hepkan.interpret.refit import refit
 from hepkan.interpret.residuals import interacting, white
 from hepkan.interpret.shapes import (
+    GRID,
+    RESOLVED,
     Shape,
     additive,
     criterion,
@@ -30,13 +32,11 @@ from hepkan.interpret.shapes import (
     ridged,
 )
 from hepkan.interpret.snapping import Snapping, snapped
+from hepkan.interpret.symmetry import Joined, joined_pairs
 from hepkan.interpret.tidying import tidied
 
 Floats = NDArray[np.float64]
 
-GRID = 6
-RESOLVED = 1e-6
-"""The loss, relative to that of a constant, below which splines of this grid cannot tell shapes apart."""
 POOR = 3e-3
 """A loss, relative to that of a constant, above which only the best shape's formula is searched."""
 SEEDS = 2
@@ -110,6 +110,15 @@ class _Search:
                 return True
         return False
 
+    def take(self, part: _Search, pairs: Joined) -> None:
+        """Add what has been found with pairs of features joined."""
+        for _, roots, loss in part.found:
+            back = pairs.back(roots)
+            self.found.append((self.value(back, loss), back, loss))
+        assert part.network is not None
+        back = pairs.back(part.network[1])
+        self.network = (self.value(back, part.network[2]), back, part.network[2])
+
     def formula(self) -> Formula:
         """Return the best by the criterion, and the front."""
         assert self.network is not None
@@ -132,14 +141,15 @@ def discover(
 ) -> Formula:
     r"""Find a formula of a target by a fixed recipe.
 
-    KANs of splines are fitted from small to large, each to the logarithm of a target of one sign, so that products are
-    sums, and to the target itself: a sum of one function per feature [n, 1] and their product; then, of the features
-    that interact, one hidden node :math:`h(\sum_i \phi_i(x_i))` beside, or times, functions of single features, with
-    the sum taken of logarithms, lines or squares, of free splines, or exchanged for a product. What misses the target
-    by no more than splines resolve, or by noise alone, counts as found, otherwise the best networks do.
-    Edges are taken away while Schwarz's criterion falls. Then splines are exchanged for primitives, layer by layer, and
-    combinations compared by the loss after a joint fit; terms that are not needed go, and constants are rounded where
-    the loss does not suffer. Where no formula comes near the splines, the best network stays as piecewise polynomials.
+    Pairs of features that act by their difference or sum alone are joined first. KANs of splines are fitted from small
+    to large, each to the logarithm of a target of one sign, so that products are sums, and to the target itself: a sum
+    of one function per feature [n, 1] and their product; then, of the features that interact, one hidden node
+    :math:`h(\sum_i \phi_i(x_i))` beside, or times, functions of single features, with the sum taken of logarithms,
+    lines or squares, of free splines, or exchanged for a product. What misses the target by no more than splines
+    resolve, or by noise alone, counts as found, otherwise the best networks do. Edges are taken away while Schwarz's
+    criterion falls. Then splines are exchanged for primitives, layer by layer, and combinations compared by the loss
+    after a joint fit; terms that are not needed go, and constants are rounded where the loss does not suffer. Where no
+    formula comes near the splines, the best network stays as piecewise polynomials.
 
     **Shape** X: `(n, features)`, y, weight: `(n,)`.
 
@@ -158,10 +168,21 @@ def discover(
     """
     events = checked_events(X, y, weight, names=names)
     search = _Search(events, choose(primitives), margin)
-    for view, shape in _shapes(events, search, np.random.default_rng(seed)):
-        if search.add(view, shape):
-            break
+    pairs = joined_pairs(events, [view.objective for view in _views(events)])
+    if pairs is not None:
+        part = _Search(pairs.events, search.primitives, margin)
+        exact = _searched(part, seed)
+        search.take(part, pairs)
+        if exact:
+            return search.formula()
+    _searched(search, seed)
     return search.formula()
+
+
+def _searched(search: _Search, seed: int) -> bool:
+    """Search through shapes of growing size; return whether a formula is exact, or misses the target by noise alone."""
+    shapes = _shapes(search.events, search, np.random.default_rng(seed))
+    return any(search.add(view, shape) for view, shape in shapes)
 
 
 def _views(events: Events) -> Iterator[_View]:

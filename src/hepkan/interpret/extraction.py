@@ -20,7 +20,7 @@ from hepkan.interpret.formula import Formula, Row
 from hepkan.interpret.objective import Objective
 from hepkan.interpret.primitives import Primitive, choose
 from hepkan.interpret.refit import refit
-from hepkan.interpret.shapes import Shape, eliminated, follow
+from hepkan.interpret.shapes import GRID, RESOLVED, Shape, additive, criterion, eliminated, follow
 from hepkan.interpret.snapping import Snapping, snapped
 from hepkan.nn.networks import KAN
 
@@ -31,7 +31,6 @@ SMALL = 400
 LOST = 0.1
 """Part of the network's gain that edges may take with them; with more, Schwarz's criterion had too few events."""
 _IN_CONTEXT = 3
-_RESOLVED = 1e-6
 
 
 def symbolic(
@@ -87,14 +86,13 @@ def symbolic(
     scale = objective.of_constant()
     table = choose(primitives)
     rows = [replace(row_of(shape.roots, shape.loss, events.names, events.positive), text="spline network")]
-    allowed = shape.loss + tolerance * max(scale - shape.loss, 0.0)
     small = len(constants_of(shape.roots)) <= SMALL and len(shape.roots) == 1
     ends: list[tuple[tuple[Expression, ...], float]] = []
     if small:
-        fewer = eliminated(shape, events.X, objective, floor=_RESOLVED * scale)
-        if fewer.loss <= shape.loss + max(tolerance, LOST) * max(scale - shape.loss, 0.0):
-            shape = fewer
+        shape = _simplest(shape, events, objective, tolerance, scale)
         rows.append(row_of(shape.roots, shape.loss, events.names, events.positive))
+    allowed = shape.loss + tolerance * max(scale - shape.loss, 0.0)
+    if small:
         how = Snapping(primitives=table, margin=margin, exact=EXACT * scale)
         ends = [(one.roots, one.loss) for one in snapped(shape, events.X, objective, how)[:2]]
     if not ends or min(end[1] for end in ends) > allowed:
@@ -173,6 +171,25 @@ def _edges(edges: Sequence[Edge], model: KAN) -> tuple[Edge, ...]:
     return tuple(
         edge if edge.layer == 0 else edge._replace(layer=edge.layer - last + 1, input=-1 - edge.input) for edge in edges
     )
+
+
+def _simplest(shape: Shape, events: Events, objective: Objective, tolerance: float, scale: float) -> Shape:
+    """Return the network, the network without the edges it does not need, or a plain sum of functions of its features.
+
+    Schwarz's criterion chooses among those that do not lose much. A network that fits noise has a lower loss than the
+    true function, so the simpler one is what a formula is compared with from there on.
+    """
+    floor = RESOLVED * scale
+    used = sorted({edge.input for edge in shape.edges if edge.input >= 0})
+    trials = [eliminated(shape, events.X, objective, floor=floor)]
+    if any(edge.layer == 0 for edge in shape.edges):
+        trials.append(eliminated(additive(events.X, used, objective, GRID), events.X, objective, floor=floor))
+    most = shape.loss + max(tolerance, LOST) * max(scale - shape.loss, 0.0)
+
+    def value(one: Shape) -> float:
+        return criterion(one.loss, len(constants_of(one.roots)), len(events.X), floor)
+
+    return min([shape, *(one for one in trials if one.loss <= most)], key=value)
 
 
 def _frozen(shape: Shape) -> Shape:

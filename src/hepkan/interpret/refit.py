@@ -89,6 +89,25 @@ def refit(
     return Refit(moved_to.roots, loss, moved_to.new)
 
 
+def spreads(roots: Sequence[Expression], X: Floats, objective: Objective, rise: float) -> Floats:
+    r"""Return how far each free constant may move, all others following, until the loss has risen by `rise`.
+
+    .. math:: \delta_i = \sqrt{2 \, \Delta L \, (H^{-1})_{ii}}
+
+    with the curvature H of the loss by the constants in the approximation of Gauss and Newton; huge or infinite where
+    others make up for any move.
+
+    **Shape** X: `(n, features)`, result: as `constants_of`.
+    """
+    program = Program(roots, X)
+    rows, right = _equations(program, program.values(program.start), program.start, objective)
+    factor, _, scale = _reduced(rows, right)
+    if not np.all(np.diag(factor)):
+        return np.full(len(scale), np.inf)
+    inverse = scipy.linalg.solve_triangular(factor, np.eye(len(factor)), check_finite=False)
+    return np.asarray(np.sqrt(2.0 * rise * np.square(inverse).sum(axis=1)) / scale)
+
+
 def _equations(
     program: Program, values: Sequence[Floats], constants: Floats, objective: Objective
 ) -> tuple[Floats, Floats]:

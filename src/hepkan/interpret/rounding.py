@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 
-from hepkan.interpret.expression import Expression, Sum, transform, walk_sums
+from hepkan.interpret.expression import Expression, Sum, ordered, transform, walk_sums
 from hepkan.interpret.objective import Objective
-from hepkan.interpret.refit import Refit, refit
+from hepkan.interpret.refit import Refit, refit, spreads
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +40,8 @@ _UNITS: tuple[tuple[float, sympy.Expr, float], ...] = (
 )
 _CHANCE = 0.02
 """How likely a random number may be to lie as close to a known constant of the same or a lower cost."""
+_UNCERTAIN = 0.1
+"""The same for the uncertainty of the number: where it is large, some known constant is always near."""
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 
 
@@ -79,18 +81,22 @@ def exact_number(value: float) -> sympy.Expr | None:
     return None
 
 
-def proposals(value: float, spread: float) -> Iterator[float]:
-    """Give known constants within `spread` of a value, the simplest first."""
+def proposals(value: float, spread: float, uncertainty: float = 0.0) -> Iterator[float]:
+    """Give known constants within `spread` of a value, the simplest first, that are there for more than chance."""
     if abs(value) <= spread:
         yield 0.0
     values, table = known_constants()
     size = abs(value)
     low, high = np.searchsorted(values, [size - spread, size + spread])
-    near = [known for known in table[low:high] if 2.0**known.cost * abs(known.value - size) <= _CHANCE * size]
+    near = [
+        known
+        for known in table[low:high]
+        if 2.0**known.cost * max(abs(known.value - size) / _CHANCE, uncertainty / _UNCERTAIN) <= size
+    ]
     near.sort(key=lambda known: (known.cost, abs(known.value - size)))
     for known in near[:4]:
         yield math.copysign(known.value, value)
-    if size >= 40.5 and abs(round(size) - size) <= spread:
+    if size >= 40.5 and abs(round(size) - size) <= spread and uncertainty <= _UNCERTAIN:
         yield math.copysign(float(round(size)), value)
 
 
@@ -109,7 +115,7 @@ def rounded(
     best = refit(roots, X, objective, steps=30)
     refused: set[tuple[int, int]] = set()
     while True:
-        target = _closest(best.roots, refused, closeness)
+        target = _closest(best.roots, _uncertainties(best, X, objective, allowed), refused, closeness)
         if target is None:
             return best
         number, place, values = target
@@ -122,8 +128,25 @@ def rounded(
             refused.add((number, place))
 
 
+def _uncertainties(found: Refit, X: Floats, objective: Objective, allowed: float) -> dict[tuple[int, int], float]:
+    """Return the standard deviation of every free number of every sum: the loss rises by what one event is worth."""
+    rise = max(allowed - found.loss, 0.0) / max(float(np.log(len(X))), 1.0)
+    deviations = spreads(found.roots, X, objective, rise)
+    result: dict[tuple[int, int], float] = {}
+    start = number = 0
+    for node in ordered(found.roots):
+        if isinstance(node, Sum):
+            result |= {(number, place): float(deviations[start + i]) for i, place in enumerate(node.free())}
+            number += 1
+        start += len(node.constants())
+    return result
+
+
 def _closest(
-    roots: Sequence[Expression], refused: set[tuple[int, int]], closeness: float
+    roots: Sequence[Expression],
+    uncertainties: Mapping[tuple[int, int], float],
+    refused: set[tuple[int, int]],
+    closeness: float,
 ) -> tuple[int, int, list[float]] | None:
     """Return the free number that is relatively closest to a simple constant, and the constants to try.
 
@@ -137,7 +160,7 @@ def _closest(
                 continue
             value = float(numbers[place])
             spread = closeness * max(abs(value), 1e-2 if place == len(node.terms) else 1e-3)
-            values = list(proposals(value, spread))
+            values = list(proposals(value, spread, uncertainties[number, place]))
             if place == len(node.terms) and 0.0 not in values:
                 values.append(0.0)
             if not values:
