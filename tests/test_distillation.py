@@ -102,7 +102,49 @@ def test_what_cannot_be_distilled_is_refused() -> None:
     with pytest.raises(UsageError, match="same features, targets and input map"):
         hepkan.distil(model, [hepkan.KAN([3, 4, 2], input_map="standard")], train)
     classes = Table(train.X, (train.X[:, 0] > 0).astype(np.int64))
-    with pytest.raises(UsageError, match="is for regression"):
-        hepkan.distil(hepkan.KAN([3, 4, 1]), [hepkan.KAN([3, 4, 1])], classes)
-    with pytest.raises(UsageError, match="teachers is for regression"):
-        train_model("kan", classes, classes, {"teachers": 2})
+    with pytest.raises(UsageError, match="taught by the cross-entropy, however the loss is 'mse'"):
+        hepkan.distil(hepkan.KAN([3, 4, 1]), [hepkan.KAN([3, 4, 1])], classes, loss="mse")
+
+
+def labelled(n: int, seed: int, classes: int) -> Table:
+    """Return overlapping classes with uneven weights, some negative."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3)).astype(np.float32)
+    logits = np.column_stack([np.zeros(n), *(2.0 * np.sin(X[:, i] + i) * X[:, 2] for i in range(classes - 1))])
+    share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    y = (rng.random((n, 1)) > share.cumsum(axis=1)).sum(axis=1)
+    weight = rng.uniform(0.5, 1.5, n) * np.where(rng.random(n) < 0.05, -1.0, 1.0) * np.where(y == 0, 5.0, 1.0)
+    return Table(X, y.astype(np.int64), weight, names=("a", "b", "c"))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("policy", ["abs", "drop"])
+def test_classes_are_taught_by_the_mean_probabilities(classes: int, policy: str) -> None:
+    train, validation = labelled(400, 1, classes), labelled(3000, 2, classes)
+    shape = [3, 8, 8, 1 if classes == 2 else classes]
+    settings: dict[str, Any] = {"epochs": 25, "batch": 64, "weight_decay": 0.0, "negative_weights": policy}
+
+    def loss(model: Any) -> float:
+        p = model.predict(validation.X)
+        p = np.column_stack([1.0 - p, p]) if p.ndim == 1 else p
+        kept, weight = validation.for_training(policy)  # type: ignore[arg-type]
+        chosen = p[np.isin(np.arange(len(p)), np.flatnonzero(validation.weight >= 0)) | (policy == "abs")]
+        return float((weight * -np.log(chosen[np.arange(len(kept)), kept.y])).sum() / weight.sum())
+
+    teachers = [hepkan.KAN(shape, seed=seed) for seed in range(5)]
+    for seed, one in enumerate(teachers):
+        hepkan.fit(one, train, validation, seed=seed, **settings)
+    student = hepkan.KAN(shape, seed=99)
+    result = hepkan.distil(student, teachers, train, validation, **settings)
+    assert loss(student) < np.mean([loss(one) for one in teachers])
+    assert result.best_value == pytest.approx(loss(student), rel=1e-4)
+    assert student.feature_names == ["a", "b", "c"] and student.link == teachers[0].link
+
+
+def test_a_card_of_classes_may_have_teachers() -> None:
+    train, validation = labelled(300, 1, 2), labelled(300, 2, 2)
+    settings: dict[str, Any] = {"hidden": [6], "epochs": 5, "batch": 64}
+    taught = train_model("kan", train, validation, {**settings, "teachers": 2})
+    alone = train_model("kan", train, validation, settings)
+    assert taught.n_parameters == alone.n_parameters and taught.settings["teachers"] == 2
+    assert not np.array_equal(taught.predict(train.X), alone.predict(train.X))

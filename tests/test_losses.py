@@ -14,12 +14,24 @@ from scipy.interpolate import BSpline
 
 import hepkan
 from hepkan.errors import DataError, UsageError
-from hepkan.losses import LOSSES, REGULARISERS, check_target, cross_entropy, get_loss, link_of, penalty
+from hepkan.losses import (
+    LOSSES,
+    REGULARISERS,
+    check_target,
+    cross_entropy,
+    get_loss,
+    link_of,
+    penalty,
+    soft_cross_entropy,
+)
 from hepkan.nn.layers import KANLayer
 
 Arrays = tuple[np.ndarray, np.ndarray]
 FEW = settings(max_examples=20, deadline=None)
-CASES = [("cross_entropy", 1), ("cross_entropy", 4), ("mse", 1), ("mse", 3), ("mae", 3), ("huber", 3)]
+CASES = [
+    *(("cross_entropy", 1), ("cross_entropy", 4), ("soft_cross_entropy", 1), ("soft_cross_entropy", 4)),
+    *(("mse", 1), ("mse", 3), ("mae", 3), ("huber", 3)),
+]
 
 
 def sample(name: str, outputs: int, n: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,6 +39,8 @@ def sample(name: str, outputs: int, n: int = 50) -> tuple[torch.Tensor, torch.Te
     rng = np.random.default_rng(0)
     labels = rng.integers(0, max(outputs, 2), n)
     target = labels if LOSSES[name].classification else 2 * rng.normal(size=(n, outputs))
+    if name == "soft_cross_entropy":
+        target = rng.dirichlet(np.ones(max(outputs, 2)), n)[:, -outputs:]
     return torch.tensor(2 * rng.normal(size=(n, outputs))), torch.tensor(target)
 
 
@@ -38,6 +52,11 @@ def plain(name: str, f: np.ndarray, y: np.ndarray) -> Arrays:
     if name == "cross_entropy":
         p = np.exp(f) / np.exp(f).sum(axis=1, keepdims=True)
         return -np.log(p[np.arange(len(y)), y]), p - np.eye(f.shape[1])[y]
+    if name == "soft_cross_entropy":
+        both = np.hstack([np.zeros_like(f), f]) if f.shape[1] == 1 else f
+        goal = np.hstack([1 - y, y]) if f.shape[1] == 1 else y
+        p = np.exp(both) / np.exp(both).sum(axis=1, keepdims=True)
+        return -(goal * np.log(p)).sum(axis=1), (p - goal)[:, -f.shape[1] :]
     r = f - y
     values, slopes = {
         "mse": (r**2, 2 * r),
@@ -161,6 +180,18 @@ def test_links_and_names() -> None:
     assert all(get_loss(name).name == name for name in LOSSES)
     with pytest.raises(UsageError, match=r"Unknown loss 'hubert'\. Did you mean 'huber'"):
         get_loss("hubert")
+
+
+@pytest.mark.parametrize("values", [[[0.2], [1.2]], [[-0.1], [0.5]], [[0.6, 0.6], [0.5, 0.5]]])
+def test_probabilities_are_checked(values: list[list[float]]) -> None:
+    with pytest.raises(DataError, match="add up to 1, however 1 of 2 events have others"):
+        check_target("soft_cross_entropy", torch.tensor(values), len(values[0]))
+
+
+def test_labels_are_probabilities_of_one_class() -> None:
+    output, labels = sample("cross_entropy", 3)
+    certain = torch.nn.functional.one_hot(labels, 3).double()
+    torch.testing.assert_close(soft_cross_entropy(output, certain), cross_entropy(output, labels))
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,6 @@ def _train_network(job: Job) -> TrainedModel:
     settings = {name: job.settings[name] for name in TRAINING} | {"negative_weights": job.negative_weights}
     settings |= {"seed": job.seed, "progress": job.progress, "checkpoint": job.checkpoint}
     count = job.settings.get("teachers", 0)
-    if count and job.train.classification:
-        raise UsageError("teachers is for regression, however the task is classification. Set it to 0.")
     teachers, seconds = _teachers(job, count, settings) if count else ([], 0.0)
     if teachers:
         result = distil(model, teachers, job.train, job.validation, **settings)

@@ -63,6 +63,19 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     return functional.cross_entropy(output, target.long(), reduction="none")
 
 
+def soft_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    r"""Cross-entropy of every event from logits and the probabilities of the classes in place of labels.
+
+    .. math:: \ell = \log(1 + e^f) - p f \quad \text{(one logit)}, \qquad
+              \ell = \log \sum_k e^{f_k} - \sum_k p_k f_k \quad (K \text{ logits})
+
+    **Shape** output, target: `(n, 1)` or `(n, K)`, result: `(n,)`.
+    """
+    if output.shape[1] == 1:
+        return functional.binary_cross_entropy_with_logits(output, target.to(output), reduction="none")[:, 0]
+    return functional.cross_entropy(output, target.to(output), reduction="none")
+
+
 def mse(output: Tensor, target: Tensor) -> Tensor:
     """Squared error of every event, mean over targets; `(n, t)` to `(n,)`."""
     return (output - target).square().mean(dim=1)
@@ -83,6 +96,7 @@ def huber(output: Tensor, target: Tensor) -> Tensor:
 
 LOSSES: dict[str, Loss] = {
     "cross_entropy": Loss("cross_entropy", cross_entropy, classification=True),
+    "soft_cross_entropy": Loss("soft_cross_entropy", soft_cross_entropy, classification=True),
     "mse": Loss("mse", mse, classification=False),
     "mae": Loss("mae", mae, classification=False),
     "huber": Loss("huber", huber, classification=False),
@@ -108,24 +122,33 @@ def link_of(loss: str, n_outputs: int) -> str:
 
 
 def check_target(loss: str, target: Tensor, n_outputs: int) -> Tensor:
-    """Return targets as a loss takes them: int64 labels `(n,)` or float64 `(n, n_outputs)`.
+    """Return targets as a loss takes them: int64 labels `(n,)`, or float64 `(n, n_outputs)`.
 
     Raises:
         UsageError: the shape does not fit the outputs.
-        DataError: NaN or infinite targets, or labels that are not 0 to K-1.
+        DataError: NaN or infinite targets, labels that are not 0 to K-1, or probabilities that are none.
     """
     bad = int((~torch.isfinite(target.double())).reshape(len(target), target[:1].numel()).any(dim=1).sum())
     if bad:
         raise DataError(
             f"Targets must be finite, however {bad} of {len(target)} events have NaN or infinity. Remove these events."
         )
-    if get_loss(loss).classification:
+    if get_loss(loss).classification and loss != "soft_cross_entropy":
         return _check_labels(target, n_outputs)
     values = target.double().unsqueeze(1) if target.dim() == 1 else target.double()
     if values.dim() != 2 or values.shape[1] != n_outputs:
         raise UsageError(
             f"Targets of {n_outputs} outputs need the shape (n, {n_outputs}), however: {tuple(target.shape)}."
         )
+    if loss == "soft_cross_entropy":
+        wrong = (values < 0.0).any(dim=1) | (values > 1.0).any(dim=1)
+        if n_outputs > 1:
+            wrong |= (values.sum(dim=1) - 1.0).abs() > 1e-3
+        if bool(wrong.any()):
+            raise DataError(
+                "Probabilities must be between 0 and 1 and those of several classes add up to 1, however "
+                f"{int(wrong.sum())} of {len(values)} events have others."
+            )
     return values
 
 

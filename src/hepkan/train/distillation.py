@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hepkan.data import Table
+from hepkan.data import Policy, Table
 from hepkan.errors import UsageError
 from hepkan.nn import Network
 from hepkan.train.fitting import fit
@@ -23,17 +23,18 @@ def distil(
 
     Networks that differ in their initial values overfit differently, and their mean less than each of them; targets
     without the scatter of the true ones are learned without overfitting. So a single network comes close to the mean of
-    several. It takes the maps of the first teacher; validation is by the true targets, in the same units.
+    several. Classes are taught by the mean probabilities. The network takes the maps of the first teacher; validation
+    is by the true targets or labels, in the same units.
 
     Arguments:
         model: of the shape wanted.
         teachers: trained networks of the same features and targets.
-        train: events of a regression; their targets are not looked at.
+        train: events; labels count in the balance of classes only, targets are not looked at.
         validation: events that choose the best epoch.
         settings: of `hepkan.fit`.
 
     Raises:
-        UsageError: no teachers, a classification, or another number of features or targets.
+        UsageError: no teachers, or another number of features or targets.
         DataError: as `hepkan.fit`.
 
     References:
@@ -41,8 +42,6 @@ def distil(
     """
     if not teachers:
         raise UsageError("Distillation needs teachers, however there are none. Train some with hepkan.fit.")
-    if train.classification:
-        raise UsageError("Distillation is for regression, however the events have class labels. Set teachers to 0.")
     for one in teachers:
         shapes = (one.n_features, one.n_targets), (model.n_features, model.n_targets)
         if shapes[0] != shapes[1] or type(one.input_map) is not type(model.input_map):
@@ -54,6 +53,21 @@ def distil(
     model.input_map = copy.deepcopy(teachers[0].input_map)
     model.output_map = copy.deepcopy(teachers[0].output_map)
     model.head = copy.deepcopy(teachers[0].head)
-    total = np.sum([one.predict(train.X).reshape(train.y.shape) for one in teachers], axis=0, dtype=np.float64)
-    taught = dataclasses.replace(train, y=np.asarray(total) / len(teachers))
-    return fit(model, taught, validation, fit_inputs=False, **settings)
+    policy: Policy = settings.get("negative_weights", "abs")
+    table, weight = train.for_training(policy)
+    mean = np.stack([one.predict(table.X).reshape(len(table), -1) for one in teachers]).astype(np.float64).mean(axis=0)
+    if not train.classification:
+        return fit(model, dataclasses.replace(table, y=mean), validation, fit_inputs=False, **settings)
+    if settings.get("loss", "cross_entropy") != "cross_entropy":
+        raise UsageError(f"Classes are taught by the cross-entropy, however the loss is {settings['loss']!r}.")
+    model.feature_names = list(train.names)
+    held_out = None if validation is None else _with_probabilities(validation, policy)
+    taught = (table.X, mean, weight)
+    return fit(model, taught, held_out, fit_inputs=False, **{**settings, "loss": "soft_cross_entropy"})
+
+
+def _with_probabilities(table: Table, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return features, labels as probabilities, and weights."""
+    kept, weight = table.for_training(policy)
+    labels = np.eye(len(kept.classes))[kept.y]
+    return kept.X, labels[:, 1:] if len(kept.classes) == 2 else labels, weight

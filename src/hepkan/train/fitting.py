@@ -54,7 +54,7 @@ def fit(
             memory holds a `hepkan.data.ParquetStream`, balanced as a table; the maps are learned from at most 100,000
             of its rows at equal steps.
         validation: the same; chooses the best epoch and stops early. Without it the last epoch counts.
-        loss: `cross_entropy`, `mse`, `mae` or `huber`.
+        loss: `cross_entropy`, `soft_cross_entropy` (probabilities in place of labels), `mse`, `mae` or `huber`.
         optimizer: `adamw`, `adam`, `sgd` (momentum 0.9), or `lbfgs` for small problems: a quasi-Newton method with line
             search that needs `batch` to hold all events; an epoch is 20 of its iterations.
         learning_rate: of the first step, 0.005 if None; `cosine` leads it to zero at the last possible step. For
