@@ -11,28 +11,29 @@ from typer.testing import CliRunner
 
 from hepkan.cli import app
 from hepkan.errors import UsageError
-from hepkan.interpret.finishing import front
+from hepkan.interpret.expression import Call, Input, Sum
+from hepkan.interpret.finishing import State, front
 from hepkan.interpret.formula import Formula, Row
+from hepkan.interpret.primitives import PRIMITIVES
 from hepkan.report.front import complexity_front
 from hepkan.studies.options import load_card
 from hepkan.studies.run import run
 from hepkan.studies.symbolic_run import symbolic_run
 
-ROWS = (
-    Row(200, 1e-4, 15, "spline network"),
-    Row(9, 1e-3, 0, "x"),
-    Row(9, 2e-3, 0, "worse"),
-    Row(20, 1e-26, 0, "exact"),
-    Row(30, 1e-5, 2, "beaten"),
-)
+ROWS = (Row(200, 1e-4, 15, "spline network"), Row(9, 1e-3, 0, "x"), Row(20, 1e-26, 0, "exact"))
 
 
-def test_front_keeps_the_reference_and_what_nothing_beats() -> None:
-    assert [row.text for row in front(ROWS)] == ["spline network", "x", "exact"]
+def test_front_keeps_the_network_and_what_nothing_beats() -> None:
+    square, cosine = (Call(PRIMITIVES[name], Input(0)) for name in ("square", "cos"))
+    both = Sum((square, cosine), (1.0, 2.0), 0.0)
+    states = [(square, 2e-3), (both, 1e-26), (square, 1e-3), (Sum((both, Input(1)), (1.0, 1.0), 3.0), 1e-5)]
+    rows = front(State((both,), 1e-4), [State((root,), loss) for root, loss in states], ["x", "y"], [False, False])
+    assert [row.text for row in rows] == ["spline network", "x**2", "x**2 + 2*cos(x)"]
+    assert [row.loss for row in rows] == [1e-4, 1e-3, 1e-26] and rows[1].complexity < rows[2].complexity
 
 
 def test_front_is_drawn_on_a_logarithmic_axis_with_the_reference() -> None:
-    (axes,) = complexity_front(front(ROWS)).axes
+    (axes,) = complexity_front(ROWS).axes
     assert axes.get_yscale() == "log"
     drawn = np.concatenate([line.get_xdata() for line in axes.lines])
     assert {200, 9, 20} <= set(np.asarray(drawn, dtype=float).tolist())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,7 @@ from torch import Tensor
 from hepkan.interpret.checks import Events, checked_events
 from hepkan.interpret.evaluation import evaluate
 from hepkan.interpret.expression import Call, Expression, Product, Sum, complexity, ordered
-from hepkan.interpret.finishing import EXACT, SINGLE, finished, front, row_of, tolerance_of
+from hepkan.interpret.finishing import EXACT, SINGLE, State, finished, front, tolerance_of
 from hepkan.interpret.formula import Formula
 from hepkan.interpret.objective import Objective
 from hepkan.interpret.primitives import PRIMITIVES, Primitive, choose
@@ -123,10 +123,9 @@ class _Search:
         """Return the best by the criterion, and the front."""
         assert self.network is not None
         names, positive = self.events.names, self.events.positive
-        reference = replace(row_of(self.network[1], self.network[2], names, positive), text="spline network")
-        rows = [row_of(roots, loss, names, positive) for _, roots, loss in self.found]
+        rows = front(State(*self.network[1:]), [State(*one[1:]) for one in self.found], names, positive)
         _, best, loss = min([*self.found, self.network], key=lambda one: one[0])
-        return Formula(best, names, "identity", positive, front([reference, *rows]), loss)
+        return Formula(best, names, "identity", positive, rows, loss)
 
 
 def discover(

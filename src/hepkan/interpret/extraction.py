@@ -15,8 +15,8 @@ from hepkan.interpret.checks import Events, checked_events, floats
 from hepkan.interpret.conversion import Edge, network_graph
 from hepkan.interpret.evaluation import Program, evaluate
 from hepkan.interpret.expression import Expression, Spline, Sum, constants_of, splines_of, substituted, transform
-from hepkan.interpret.finishing import EXACT, finished, front, row_of, tolerance_of
-from hepkan.interpret.formula import Formula, Row
+from hepkan.interpret.finishing import EXACT, State, finished, front, tolerance_of
+from hepkan.interpret.formula import Formula
 from hepkan.interpret.objective import Objective
 from hepkan.interpret.primitives import Primitive, choose
 from hepkan.interpret.refit import refit
@@ -25,6 +25,8 @@ from hepkan.interpret.snapping import Snapping, snapped
 from hepkan.nn.networks import KAN
 
 Floats = NDArray[np.float64]
+Known = dict[tuple[int, int, int], tuple[Floats, Floats, list[Candidate]]]
+"""By layer, input and output of an edge: what it is a function of, its values, and candidates for it."""
 
 SMALL = 400
 """Numbers of a network up to which its splines are fitted again while edges are taken away and exchanged."""
@@ -85,28 +87,29 @@ def symbolic(
         raise DataError("A formula needs events on which the network is finite, however it is not on some of these.")
     scale = objective.of_constant()
     table = choose(primitives)
-    rows = [replace(row_of(shape.roots, shape.loss, events.names, events.positive), text="spline network")]
+    network, seen = State(shape.roots, shape.loss), []
     small = len(constants_of(shape.roots)) <= SMALL and len(shape.roots) == 1
     ends: list[tuple[tuple[Expression, ...], float]] = []
     if small:
         shape = _simplest(shape, events, objective, tolerance, scale)
-        rows.append(row_of(shape.roots, shape.loss, events.names, events.positive))
+        seen.append(State(shape.roots, shape.loss))
     allowed = shape.loss + tolerance * max(scale - shape.loss, 0.0)
     if small:
         how = Snapping(primitives=table, margin=margin, exact=EXACT * scale)
         ends = [(one.roots, one.loss) for one in snapped(shape, events.X, objective, how)[:2]]
     if not ends or min(end[1] for end in ends) > allowed:
-        ends.append(_greedy(_frozen(shape), events.X, objective, table, margin, allowed, rows, events))
+        ends.append(_greedy(_frozen(shape), events.X, objective, table, margin, allowed, seen))
     formulas = []
     for roots, _ in ends:
         level = tolerance_of(len(events.X))
         end = finished(roots, events.X, objective, tolerance=level, primitives=table, margin=margin)
         if np.isfinite(end.loss):
             formulas.append((end.loss, end.roots))
-            rows.append(row_of(end.roots, end.loss, events.names, events.positive))
+            seen.append(State(end.roots, end.loss))
     good = [one for one in formulas if one[0] <= allowed] or formulas
     value, best = min(good, key=lambda one: (len(splines_of(one[1])), one[0]))
-    return Formula(best, events.names, model.link, events.positive, front(rows), value, label)
+    rows = front(network, seen, events.names, events.positive)
+    return Formula(best, events.names, model.link, events.positive, rows, value, label)
 
 
 def as_formula(model: KAN, names: Sequence[str] | None = None) -> Formula:
@@ -211,16 +214,16 @@ def _greedy(
     primitives: Sequence[Primitive],
     margin: float,
     allowed: float,
-    rows: list[Row],
-    events: Events,
+    seen: list[State],
 ) -> tuple[tuple[Expression, ...], float]:
     """Exchange edges one by one, those that are described best first, while the loss stays at most `allowed`."""
     refused: set[int] = set()
+    known: Known = {}
     while True:
         open_edges = [(place, edge) for place, edge in enumerate(shape.edges) if place not in refused]
         if not open_edges:
             return shape.roots, shape.loss
-        tables = _tables(shape, [edge for _, edge in open_edges], X, primitives, margin)
+        tables = _tables(shape, [edge for _, edge in open_edges], X, primitives, margin, known)
         order = sorted(range(len(open_edges)), key=lambda i: tables[i][0].score if tables[i] else np.inf)
         place, edge = open_edges[order[0]]
         step = shape.loss + (allowed - shape.loss) / max(1, len(open_edges)) * 2.0
@@ -230,23 +233,27 @@ def _greedy(
             continue
         shape = Shape(trial.roots, trial.edges[:place] + trial.edges[place + 1 :], trial.loss)
         refused = {one - (one > place) for one in refused}
-        rows.append(row_of(shape.roots, shape.loss, events.names, events.positive))
+        seen.append(State(shape.roots, shape.loss))
 
 
 def _tables(
-    shape: Shape, edges: Sequence[Edge], X: Floats, primitives: Sequence[Primitive], margin: float
+    shape: Shape, edges: Sequence[Edge], X: Floats, primitives: Sequence[Primitive], margin: float, known: Known
 ) -> list[list[Candidate]]:
-    """Return candidates of each edge, none where its function does not vary."""
+    """Return candidates of each edge, none where its function does not vary; what is known stays while values do."""
     program = Program(shape.roots, X)
     values = program.values(program.start)
     tables = []
     for edge in edges:
         x, y = values[program.place[id(edge.variable)]], values[program.place[id(edge.function)]]
-        try:
-            tables.append(candidates(x, y, primitives=primitives, margin=margin, keep=_IN_CONTEXT))
-        except DataError:
-            flat = Sum((), (), float(np.median(y)))
-            tables.append([Candidate(flat, 1.0, "constant")] if np.ptp(y) < 1e-9 * (1.0 + np.abs(y).max()) else [])
+        key = edge[2:]
+        if key not in known or not (np.array_equal(known[key][0], x) and np.array_equal(known[key][1], y)):
+            try:
+                table = candidates(x, y, primitives=primitives, margin=margin, keep=_IN_CONTEXT)
+            except DataError:
+                flat = Sum((), (), float(np.median(y)))
+                table = [Candidate(flat, 1.0, "constant")] if np.ptp(y) < 1e-9 * (1.0 + np.abs(y).max()) else []
+            known[key] = x, y, table
+        tables.append(known[key][2])
     return tables
 
 

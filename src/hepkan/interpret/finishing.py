@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,13 @@ from hepkan.interpret.rounding import rounded
 from hepkan.interpret.tidying import reduced, tidied
 
 Floats = NDArray[np.float64]
+
+class State(NamedTuple):
+    """A graph of a search and its loss."""
+
+    roots: tuple[Expression, ...]
+    loss: float
+
 
 EXACT = 1e-20
 """A loss this small relative to that of a constant is zero to rounding."""
@@ -62,18 +70,23 @@ def tolerance_of(n: int) -> float:
     return float(np.log(n)) / n
 
 
-def front(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Return the reference, then the rows that no other one beats in both complexity and loss, simple ones first."""
-    reference, *others = rows
-    kept: list[Row] = []
-    for row in sorted(others, key=lambda one: (one.complexity, one.loss)):
-        if np.isfinite(row.loss) and all(row.loss < one.loss for one in kept):
-            kept.append(row)
-    return (reference, *kept)
+def front(network: State, formulae: Sequence[State], names: Sequence[str], positive: Sequence[bool]) -> tuple[Row, ...]:
+    """Return the rows of a network and of the formulae that no other one beats in both complexity and loss.
 
-
-def row_of(roots: Sequence[Expression], loss: float, names: Sequence[str], positive: Sequence[bool]) -> Row:
-    """Return a formula's row."""
+    Simple ones come first. The text of a formula takes time, so only those that stay have one.
+    """
+    kept: list[State] = []
+    for state in sorted(formulae, key=lambda one: (complexity(one.roots), one.loss)):
+        if np.isfinite(state.loss) and all(state.loss < one.loss for one in kept):
+            kept.append(state)
     symbols = text.symbol_names(names)
-    lines = [rounded_text(text.to_sympy(root, symbols, positive, pieces=False)) for root in roots]
-    return Row(complexity(roots), float(loss), len(splines_of(roots)), "; ".join(lines))
+
+    def words(state: State) -> str:
+        roots = (text.to_sympy(root, symbols, positive, pieces=False) for root in state.roots)
+        return "; ".join(rounded_text(root) for root in roots)
+
+    return (_row(network, "spline network"), *(_row(state, words(state)) for state in kept))
+
+
+def _row(state: State, words: str) -> Row:
+    return Row(complexity(state.roots), float(state.loss), len(splines_of(state.roots)), words)
