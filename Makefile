@@ -84,7 +84,8 @@ tune: $(FULL) $(DARK)
 results: full-sample
 	$(BIN)/python benchmarks/multijet.py --data $(FULL) --test $(TEST) --jets $(JETS)
 	$(BIN)/python benchmarks/top_dm.py --data $(DARK) --test $(DARK_JUDGE) --scan-test $(DARK_TEST)
-	$(BIN)/python benchmarks/ideas.py --data $(DARK)
+	$(BIN)/python benchmarks/ideas.py top_dm --data $(DARK)
+	$(BIN)/python benchmarks/ideas.py multijet
 	$(BIN)/python benchmarks/own_data.py
 
 clean:

@@ -1,4 +1,4 @@
-"""Fill the tables of docs/from-network-to-formula.md from the result files.
+"""Fill the tables of docs/from-network-to-formula.md, and that of README's formulae, from the result files.
 
 python benchmarks/formula_page.py
 """
@@ -11,7 +11,11 @@ from typing import Any
 
 import likelihood_ratios
 import multijet_formula
+import numpy as np
 import pruning
+import symbolic_feynman
+import symbolic_physics
+import symbolic_toys
 from summary import ROOT, insert, table
 
 from hepkan.report.words import with_error
@@ -94,6 +98,35 @@ def ratio_table(content: dict[str, Any]) -> str:
     )
 
 
+def found_again() -> str:
+    """Return what is found again of what is known, and what formulae cost where nothing is known, for README."""
+    toys, equations, physics = (read(one.RESULT)["rows"] for one in (symbolic_toys, symbolic_feynman, symbolic_physics))
+    rows = [[f"`{case}`, trained KAN 2-5-1", *(toy(toys, case, name) for name in symbolic_toys.PACKAGES)]
+            for case in symbolic_toys.CASES]  # fmt: skip
+    for noise in sorted({one["noise"] for one in equations}):
+        part = [one for one in equations if one["noise"] == noise]
+        exact, good = sum(one["exact"] for one in part), sum(one["unexplained"] < 1e-3 for one in part)
+        words = f"{len(part)} equations of AI Feynman, " + (f"{100 * noise:g} % noise" if noise else "no noise")
+        rows.append([words, f"{exact} exact, R² above 0.999 for {good}", "not measured"])
+    for one in physics:
+        error = f"largest relative error {one['largest_relative_error']:.1e}"
+        rows.append([one["case"], f"`{one['formula']}`, {error}", "–"])
+    pruned, formulae = read(pruning.RESULT), read(multijet_formula.RESULT)["seeds"]
+    rows.append(["multijet, at most 10 of 43 inputs", f"AUC {with_error(*pruned['difference'])} (five seeds)", "–"])
+    costs = [one["judged"]["formula"]["difference"] for one in formulae]
+    words = f"AUC {with_error(*pruning.mean(costs))} (seeds done: {len(costs)})"
+    rows.append(["multijet, a closed formula", words, "–"])
+    return table(["what", "hepkan", "pykan 0.2.8"], rows)
+
+
+def toy(rows: list[dict[str, Any]], case: str, package: str) -> str:
+    """Return how often a package finds a known function again, and the median of its CPU seconds."""
+    part = [one for one in rows if (one["case"], one["package"]) == (case, package)]
+    found = sum(one["recovered"] for one in part)
+    return f"{found} of {len(part)} seeds, {np.median([one['cpu_seconds'] for one in part]):.1f} s" if part else ""
+
+
 if __name__ == "__main__":
     for name, text in parts().items():
         insert(text, name, PAGE)
+    insert(found_again(), "formulae")

@@ -18,6 +18,11 @@ def test_page_says_what_was_measured(part: str) -> None:
     assert found[1] == PARTS[part]
 
 
+def test_readme_says_what_was_measured() -> None:
+    text = (formula_page.ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- formulae -->\n{formula_page.found_again()}\n<!-- /formulae -->" in text
+
+
 def test_pruning_was_measured_on_five_seeds() -> None:
     content = formula_page.read(formula_page.pruning.RESULT)
     assert [one["seed"] for one in content["seeds"]] == [0, 1, 2, 3, 4]

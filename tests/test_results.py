@@ -49,9 +49,10 @@ def test_readme_says_what_was_measured(part: str) -> None:
 
 
 DARK = json.loads(top_dm.RESULT.read_text(encoding="utf-8"))
-IDEAS = json.loads(ideas.RESULT.read_text(encoding="utf-8"))
+IDEAS = {task: json.loads(ideas.result(task).read_text(encoding="utf-8")) for task in ideas.STUDIES}
 TRIALS = json.loads(trials.RESULT.read_text(encoding="utf-8"))
-TRIED = {"top_dm_ideas": ideas.lines(IDEAS), "top_dm_trials": trials.lines(TRIALS)}
+TRIED = {f"{task}_ideas": ideas.lines(task, content) for task, content in IDEAS.items()}
+TRIED |= {"top_dm_trials": trials.lines(TRIALS)}
 
 
 @pytest.mark.parametrize("part", [*top_dm.parts(DARK), *TRIED])

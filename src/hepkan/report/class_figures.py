@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from hepkan.metrics import auc, ks_weighted, roc_curve
 from hepkan.metrics import calibration as calibration_curve
 from hepkan.report import edges, plots, statistics
-from hepkan.report.permutation import permutation_section
 from hepkan.report.reading import Columns, Feature, Run
 from hepkan.report.sections import (
     Picture,
@@ -35,26 +34,27 @@ CURVE = 400
 
 
 def sections(run: Run) -> Iterator[Section]:
-    """Draw everything that a classification into several classes has data for."""
+    """Make everything that a classification into several classes has data for."""
+    yield input_section(run)
+    yield correlation_section(run)
     models = scored(run)
     if models:
         yield roc_section(run, models)
         yield confusion_section(run, models)
+        yield score_section(run, models)
+        yield calibration_section(run)
+    yield history_section(run)
     data = edges.data_of(run)
     learned = learned_by(run, data)
     for model, found in learned.items():
         yield edge_section(model, found, data)
     if learned:
         yield importance_section(learned, run.features)
+    from hepkan.report.permutation import permutation_section  # imports PyTorch, for which drawing need not wait
+
     lost = permutation_section(run)
     if lost is not None:
         yield lost
-    if models:
-        yield score_section(run, models)
-        yield calibration_section(run)
-    yield history_section(run)
-    yield input_section(run)
-    yield correlation_section(run)
 
 
 def roc_section(run: Run, models: Sequence[str]) -> Section:

@@ -1,8 +1,8 @@
-"""The pictures of a run's page, in order, each with its alternative text and caption."""
+"""The pictures of a run's page, each with its alternative text and caption."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 from hepkan.report import class_figures, edge_plots, edges, plots, regression_figures, statistics
 from hepkan.report.edges import Data, Edges
 from hepkan.report.explained import explained
-from hepkan.report.permutation import permutation_section
 from hepkan.report.reading import Feature, Run
 from hepkan.report.sections import (
     MOST_EDGES,
@@ -27,13 +26,19 @@ from hepkan.report.sections import (
 from hepkan.report.selection_figures import rejection_table, significance_section
 from hepkan.report.words import title
 
-__all__ = ["sections"]
+__all__ = ["in_order", "sections"]
 
 SHOWN_INPUTS = 8
+ORDER = (
+    *("roc", "confusion", "targets", "performance", "response", "residuals", "derived", "coverage", "edges"),
+    *("importance", "permutation", "scores", "significance", "calibration", "history", "inputs", "correlations"),
+    *("network", "pruned", "formula"),
+)
+"""How sections follow each other on a page, by the first word of their anchors."""
 
 
 def sections(run: Run) -> Iterator[Section]:
-    """Draw everything that a run has data for."""
+    """Make everything that a run has data for: first what needs no network, so that it can be drawn meanwhile."""
     if run.targets:
         yield from regression_figures.sections(run)
     else:
@@ -41,27 +46,34 @@ def sections(run: Run) -> Iterator[Section]:
     yield from explained(run)
 
 
+def in_order(sections: Iterable[Section]) -> list[Section]:
+    """Return sections in the order of a page."""
+    return sorted(sections, key=lambda one: ORDER.index(one.anchor.partition("-")[0]))
+
+
 def classification(run: Run) -> Iterator[Section]:
-    """Draw everything that a classification has data for."""
+    """Make everything that a classification has data for."""
+    yield input_section(run)
+    yield correlation_section(run)
     if run.report.get("roc"):
         yield roc_section(run)
-    data = edges.data_of(run)
-    learned = learned_by(run, data)
-    for model, found in learned.items():
-        yield ratio_section(model, found, data) if found.layers == 1 else edge_section(model, found, data)
-    if learned:
-        yield importance_section(learned, run.features)
-    lost = permutation_section(run)
-    if lost is not None:
-        yield lost
     yield score_section(run)
     if any(row["metric"] == "asimov_z" for row in run.report["rows"]) and scored(run):
         yield significance_section(run)
     if any(_is_probability(run.test[model]) for model in scored(run)):
         yield calibration_section(run)
     yield history_section(run)
-    yield input_section(run)
-    yield correlation_section(run)
+    data = edges.data_of(run)
+    learned = learned_by(run, data)
+    for model, found in learned.items():
+        yield ratio_section(model, found, data) if found.layers == 1 else edge_section(model, found, data)
+    if learned:
+        yield importance_section(learned, run.features)
+    from hepkan.report.permutation import permutation_section  # imports PyTorch, for which drawing need not wait
+
+    lost = permutation_section(run)
+    if lost is not None:
+        yield lost
 
 
 def roc_section(run: Run) -> Section:
@@ -93,7 +105,7 @@ def ratio_section(model: str, found: Edges, data: Data) -> Section:
         f"function, {seeds}. Points: the log likelihood ratio of the input alone, from histograms of test "
         "events. Both are centred. Where inputs are independent the two agree; where they are correlated "
         "the network shares the evidence among them (arXiv:2408.02743). Panels by falling "
-        f"importance, {MOST_EDGES} at most; at the bottom of each the data, {data.classes[1]} filled and "
+        f"importance (at most {MOST_EDGES}); at the bottom of each the data, {data.classes[1]} filled and "
         f"{data.classes[0]} as a line."
     )
     return Section(f"edges-{model}", f"What the {name} learned: log likelihood ratios", text, pictures)

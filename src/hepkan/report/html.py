@@ -17,7 +17,7 @@ from hepkan.errors import UsageError
 from hepkan.files import atomic_folder, write_text
 from hepkan.report import plots, tables, words
 from hepkan.report.drawing import drawn
-from hepkan.report.figures import sections
+from hepkan.report.figures import in_order, sections
 from hepkan.report.reading import Run, read_run
 from hepkan.report.sections import plot
 from hepkan.report.words import title
@@ -36,7 +36,7 @@ def write_page(run: str | Path) -> Path:
         OSError: the folder cannot be written.
     """
     content = read_run(run)
-    parts = drawn(sections(content), expected=2 * len(content.features) + 8 * len(content.targets))
+    parts = in_order(drawn(sections(content), expected=2 * len(content.features) + 8 * len(content.targets)))
     with atomic_folder(content.folder / "plots") as folder:
         for picture in (picture for part in parts for picture in part.drawn):
             (folder / f"{picture.name}.svg").write_bytes(picture.svg)

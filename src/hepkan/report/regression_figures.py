@@ -1,4 +1,4 @@
-"""The pictures and tables of a regression's page, in order."""
+"""The pictures and tables of a regression's page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DISTINCT = 0.02
 
 
 def sections(run: Run) -> Iterator[Section]:
-    """Draw everything that a regression has data for."""
+    """Make everything that a regression has data for."""
     yield target_section(run)
     yield performance_section(run)
     yield response_section(run)
@@ -51,14 +51,14 @@ def sections(run: Run) -> Iterator[Section]:
     if run.report.get("conditional"):
         yield coverage_section(run)
     data = edges.data_of(run)
+    yield replace(history_section(run), tables=[tables.overfitting(run, scored(run))])
+    yield input_section(run, data)
+    yield correlation_section(run, data)
     learned = learned_by(run, data)
     for model, found in learned.items():
         yield output_section(model, found, data) if found.layers == 1 else edge_section(model, found, data)
     if learned:
         yield importance_by_target(run, learned)
-    yield replace(history_section(run), tables=[tables.overfitting(run, scored(run))])
-    yield input_section(run, data)
-    yield correlation_section(run, data)
 
 
 def target_section(run: Run) -> Section:
@@ -190,8 +190,8 @@ def output_section(model: str, found: Edges, data: Data) -> Section:
         pictures.append(draw(f"edges-{model}-{feature}", partial(edge_plots.output_panel, found, data, place), alt))
     text = (
         f"Each output of the {name} is a sum of one function per input, in units of the output's standard deviation. "
-        f"One panel per input, the {MOST_EDGES} most important ones; colours are outputs (first seed; functions "
-        "are centred on the data). Below: the data."
+        f"One panel for each of the inputs that matter most (at most {MOST_EDGES}); colours are outputs (first seed; "
+        "functions are centred on the data). Below: the data."
     )
     return Section(f"edges-{model}", f"What the {name} learned: a function per input", text, pictures)
 

@@ -114,12 +114,10 @@ def edge_section(model: str, found: Edges, data: Data) -> Section:
         pictures.append(draw(f"edges-{model}-{feature}", partial(edge_plots.edge_panel, found, data, place), alt))
     below = f"{data.classes[1]} filled and {data.classes[0]} as a line. " if data.classes else "filled. "
     text = (
-        "Every edge of the first layer is a function of one input. One panel per input, the "
-        f"{MOST_EDGES} most important ones at most; in "
-        "each, every line is one edge to a node (first seed), the three strongest with their node and "
-        f"share in the variation of the output. Below: the data, {below}"
-        "Nodes of different seeds do not correspond, so there is no band "
-        "over seeds here; the shares per input have one."
+        "Every edge of the first layer is a function of one input. One panel for each of the inputs that matter most "
+        f"(at most {MOST_EDGES}); in each, every line is one edge to a node (first seed), the three strongest with "
+        f"their node and share in the variation of the output. Below: the data, {below}"
+        "Nodes of different seeds do not correspond, so there is no band over seeds; the shares per input have one."
     )
     return Section(f"edges-{model}", f"What the {name} learned: its first layer", text, pictures)
 
