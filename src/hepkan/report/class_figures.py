@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from hepkan.metrics import auc, ks_weighted, roc_curve
 from hepkan.metrics import calibration as calibration_curve
 from hepkan.report import edges, plots, statistics
+from hepkan.report.permutation import permutation_section
 from hepkan.report.reading import Columns, Feature, Run
 from hepkan.report.sections import (
     Picture,
@@ -50,8 +51,6 @@ def sections(run: Run) -> Iterator[Section]:
         yield edge_section(model, found, data)
     if learned:
         yield importance_section(learned, run.features)
-    from hepkan.report.permutation import permutation_section  # imports PyTorch, for which drawing need not wait
-
     lost = permutation_section(run)
     if lost is not None:
         yield lost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from hepkan.errors import DataError
 from hepkan.report.reading import Run
-from hepkan.report.sections import Picture, Plot, Section, plot
+from hepkan.report.sections import Picture, Plot, Section, draw
 from hepkan.report.words import count, signed_error, title, with_error
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def network_section(run: Run, model: KAN) -> Section:
         "out. Blue functions rise, red ones fall. The strongest edges carry their function. To take it apart by hand: "
         f"hepkan explore {run.folder.name}"
     )
-    figure = network_diagram(curves, labels=labels, outputs=outputs, weakest=0.02)
-    return Section("network", "The network", text, [plot("network", figure, alt)])
+    figure = partial(network_diagram, curves, labels=labels, outputs=outputs, weakest=0.02)
+    return Section("network", "The network", text, [draw("network", figure, alt, here=True)])
 
 
 def pruned_section(folder: Path) -> Section:

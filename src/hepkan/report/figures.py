@@ -10,6 +10,7 @@ import numpy as np
 from hepkan.report import class_figures, edge_plots, edges, plots, regression_figures, statistics
 from hepkan.report.edges import Data, Edges
 from hepkan.report.explained import explained
+from hepkan.report.permutation import permutation_section
 from hepkan.report.reading import Feature, Run
 from hepkan.report.sections import (
     MOST_EDGES,
@@ -69,8 +70,6 @@ def classification(run: Run) -> Iterator[Section]:
         yield ratio_section(model, found, data) if found.layers == 1 else edge_section(model, found, data)
     if learned:
         yield importance_section(learned, run.features)
-    from hepkan.report.permutation import permutation_section  # imports PyTorch, for which drawing need not wait
-
     lost = permutation_section(run)
     if lost is not None:
         yield lost

@@ -18,6 +18,7 @@ from hepkan.files import atomic_folder, write_text
 from hepkan.report import plots, tables, words
 from hepkan.report.drawing import drawn
 from hepkan.report.figures import in_order, sections
+from hepkan.report.kept import kept_in, write_pictures
 from hepkan.report.reading import Run, read_run
 from hepkan.report.sections import plot
 from hepkan.report.words import title
@@ -29,17 +30,20 @@ ESCAPES = {i: quote(chr(i), safe=" !$()*+,-./:;=?@_|~'") for i in range(128)} | 
 def write_page(run: str | Path) -> Path:
     """Draw the plots of a run folder and write its page; return `index.html`.
 
-    The page is one file that needs no network. The plots are also written as SVG files to `plots/`.
+    The page is one file that needs no network. The plots are also written as SVG files to `plots/`; those of an earlier
+    page that would come out the same are not drawn again.
 
     Raises:
         DataError: a file of the run is missing or damaged.
         OSError: the folder cannot be written.
     """
     content = read_run(run)
-    parts = in_order(drawn(sections(content), expected=2 * len(content.features) + 8 * len(content.targets)))
-    with atomic_folder(content.folder / "plots") as folder:
-        for picture in (picture for part in parts for picture in part.drawn):
-            (folder / f"{picture.name}.svg").write_bytes(picture.svg)
+    place = content.folder / "plots"
+    expected = 2 * len(content.features) + 8 * len(content.targets)
+    found = drawn(sections(content), expected, kept_in(place))
+    parts = in_order(found.sections)
+    with atomic_folder(place) as folder:
+        write_pictures(folder, [picture for part in parts for picture in part.drawn], found.keys)
     page = content.folder / "index.html"
     write_text(page, render("page.html", sections=parts, **_facts(content)))
     return page

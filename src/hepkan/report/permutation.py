@@ -7,23 +7,23 @@ References:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from hepkan.errors import DataError, MissingExtra
 from hepkan.metrics import auc
-from hepkan.nn import Network
-from hepkan.nn.transforms import INPUT_MAPS
 from hepkan.report.reading import Feature, Run
-from hepkan.report.sections import Section, plot
+from hepkan.report.sections import Section, draw
 from hepkan.report.statistics import Floats, Values
 from hepkan.report.style import axis_label, colour, styled
 from hepkan.report.words import title
-from hepkan.trained import Predictor, load_model
+
+if TYPE_CHECKING:
+    from hepkan.trained import Predictor
 
 EVENTS, REPEATS, MOST = 3000, 3, 20
 
@@ -46,11 +46,14 @@ def permutation_section(run: Run) -> Section | None:
         f"Loss of AUC of {names} (seed 0) when the values of one input are shuffled among {EVENTS} test events; mean "
         f"and deviation of {REPEATS} repetitions. An input whose information others have as well loses little."
     )
-    return Section("permutation", "What a missing input costs", text, [plot("permutation", drawn(found, run), alt)])
+    figure = partial(drawn, found, run.features)
+    return Section("permutation", "What a missing input costs", text, [draw("permutation", figure, alt)])
 
 
 def losses(run: Run, model: str) -> Loss | None:
     """Return the loss of AUC of a model's first seed by input; None where the model is not stored."""
+    from hepkan.trained import load_model
+
     folder = run.folder / "members" / f"{model}-seed0"
     if not folder.is_dir():
         return None
@@ -77,6 +80,11 @@ def losses(run: Run, model: str) -> Loss | None:
 
 def _behind_map(predictor: Predictor, X: Values) -> tuple[Predictor, Values]:
     """Return a network of coordinates with the coordinates of X, which need not be found for every shuffle then."""
+    import torch
+
+    from hepkan.nn import Network
+    from hepkan.nn.transforms import INPUT_MAPS
+
     if not isinstance(predictor, Network) or predictor.columns is not None or predictor.head is not None:
         return predictor, X
     with torch.no_grad():
@@ -101,11 +109,11 @@ def measure(predictor: Predictor, X: Values, target: Values, weight: Values) -> 
 
 
 @styled()
-def drawn(found: Mapping[str, Loss], run: Run) -> Figure:
+def drawn(found: Mapping[str, Loss], inputs: Sequence[Feature]) -> Figure:
     """Loss of AUC by input, the most important ones on top."""
     mean = np.mean([loss.mean for loss in found.values()], axis=0)
     order = np.argsort(-mean, kind="stable")[:MOST]
-    features: list[Feature] = [run.features[i] for i in order]
+    features = [inputs[i] for i in order]
     labels = [axis_label(one.label, "", one.name) for one in features]
     figure = Figure(figsize=(6.0, 0.9 + 0.27 * len(order)))
     left = min(0.46, 0.06 + 0.014 * max(len(label) for label in labels))

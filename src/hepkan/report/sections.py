@@ -27,11 +27,13 @@ class Sketch:
         name: file name without its ending.
         make: returns the figure; it goes to another process, so it is a function of a module with its arguments.
         alt: what it shows, in words.
+        here: whether this process draws it, since another one would take seconds to import what it needs.
     """
 
     name: str
     make: Callable[[], Figure]
     alt: str
+    here: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ class Section:
         return [one for one in (*self.plots, *self.more) if isinstance(one, Plot)]
 
 
-def draw(name: str, make: Callable[[], Figure], alt: str) -> Sketch:
+def draw(name: str, make: Callable[[], Figure], alt: str, *, here: bool = False) -> Sketch:
     """Order a picture."""
     safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
-    return Sketch(safe, make, alt)
+    return Sketch(safe, make, alt, here)
 
 
 def plot(name: str, figure: Figure, alt: str) -> Plot:
