@@ -46,6 +46,16 @@ def test_pairs_that_do_more_are_left_alone(function: object) -> None:
     assert joined_pairs(checked_events(X, y), [objective_of(y), objective_of(np.log(y))]) is None
 
 
+def test_many_events_and_features_cost_no_more_memory() -> None:
+    generator = np.random.default_rng(9)
+    X = generator.uniform(1.0, 2.0, (100_000, 4))
+    y = np.exp(X[:, 0] - X[:, 3]) + X[:, 1] * X[:, 2]
+    joined = joined_pairs(checked_events(X, y), [objective_of(y)])
+    assert joined is not None and joined.events.names == ("x1", "x2", "x0 - x3") and len(joined.events.X) == 100_000
+    wide = generator.normal(size=(50_000, 40))
+    assert joined_pairs(checked_events(wide, wide[:, 0]), [objective_of(wide[:, 0])]) is None
+
+
 def test_discover_finds_the_law_of_gravity_between_points() -> None:
     def events(seed: int) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng(seed)

@@ -18,8 +18,10 @@ Floats = NDArray[np.float64]
 
 ALIKE = 0.1
 """Part of the slopes by a pair that may depend on more than their difference; pairs at random have 0.3 and more."""
-MOST_TERMS = 0.25
-"""Terms of the polynomial for each event, at most."""
+EVENTS = 4000
+"""Events that the polynomial is fitted to, at most."""
+TERMS = 600
+"""Terms of the polynomial, at most; there are four times as many events."""
 HIGHEST = 8
 
 
@@ -37,7 +39,7 @@ class Joined(NamedTuple):
 
 
 def joined_pairs(events: Events, objectives: Iterable[Objective]) -> Joined | None:
-    """Return events with difference or sum in place of pairs that act by it alone; None where no pair does.
+    """Return all events with difference or sum in place of pairs that act by it alone; None where no pair does.
 
     A translation of both features leaves such a target as it is, so that its slopes by the two are equal or opposite.
     The slopes are those of a polynomial fitted to the target.
@@ -49,8 +51,10 @@ def joined_pairs(events: Events, objectives: Iterable[Objective]) -> Joined | No
     References:
         Translational symmetry in "AI Feynman" (Udrescu and Tegmark, 2020), arXiv:1905.11481.
     """
+    rows = np.unique(np.linspace(0, len(events.X) - 1, min(len(events.X), EVENTS)).round().astype(np.intp))
+    X = events.X[rows][:, list(events.columns)]
     for objective in objectives:
-        pairs = _pairs(events.X[:, list(events.columns)], objective)
+        pairs = _pairs(X, objective.part(rows))
         if pairs:
             return _joined(events, pairs)
     return None
@@ -95,7 +99,7 @@ def _pairs(X: Floats, objective: Objective) -> list[tuple[int, int, float]]:
 
 def _slopes(X: Floats, objective: Objective) -> Floats | None:
     """Return the slopes `(n, features)` of a polynomial of the highest degree that the events allow, None below 2."""
-    features, most = X.shape[1], MOST_TERMS * len(X)
+    features, most = X.shape[1], min(TERMS, len(X) // 4)
     degree = max((k for k in range(1, HIGHEST + 1) if math.comb(features + k, k) <= most), default=1)
     if features < 2 or degree < 2:
         return None
