@@ -54,7 +54,8 @@ def symbolic(
     are :math:`c f(a x + b) + d` and polynomials that are defined on the range of the data and a bit beyond. They are
     tried in the network, each after a fit of all constants, and the simplest one wins whose loss stays within
     `tolerance`; where none does the edge stays a spline, which the formula carries as a piecewise polynomial. A network
-    of few numbers also loses the edges it does not need first, and its splines are fitted again all the time. Last come
+    of few numbers also loses the edges it does not need first, or gives way to a plain sum of functions of its features
+    that does as well, and its splines are fitted again all the time. Last come
     a joint fit, the removal of terms, and known constants, where the loss does not suffer.
 
     **Shape** X: `(n, features)`, y: `(n,)` labels or `(n, outputs)`, weight: `(n,)`.
@@ -68,7 +69,7 @@ def symbolic(
         loss: as in `hepkan.fit`; by default cross-entropy for classifiers and the mean squared error otherwise.
         primitives: the functions to choose from, all of the table by default.
         tolerance: how much worse than the network the formula may be, in parts of what the network gains over a
-            constant.
+            constant; of a network of few numbers: than the simpler structure that Schwarz's criterion prefers to it.
         margin: how far beyond the data functions must be defined, relative to their range.
         max_events: events used, at equal steps of the order given.
 

@@ -181,7 +181,7 @@ def monotone_starts(
     found: list[tuple[float, Expression]] = []
     for hidden, s in _simple_sums(some, columns):
         design = np.column_stack([*base, _hidden_spline(hidden, s).basis(s)])
-        found.append((linear_fit(design, part)[0], hidden))
+        found.append((_linear_fit(design, part)[0], hidden))
     found.sort(key=lambda one: one[0])
     shapes = []
     for _, hidden in found[:keep]:
@@ -216,7 +216,7 @@ def monotone_products(
                 basis = _hidden_spline(hidden, s).basis(s)
                 for beside in (apart, tuple(columns)):
                     factor = np.prod([means[i] for i in beside], axis=0) * np.ones(len(rows))
-                    loss, solution = linear_fit(factor[:, None] * basis, part)
+                    loss, solution = _linear_fit(factor[:, None] * basis, part)
                     found.append((loss, beside, hidden, solution))
     found.sort(key=lambda one: one[0])
     shapes = []
@@ -255,7 +255,7 @@ def _simple_sums(X: Floats, columns: Sequence[int]) -> Iterator[tuple[Expression
         yield Product(tuple(Input(i) for i in columns)), np.prod([X[:, i] for i in columns], axis=0)
 
 
-def linear_fit(design: Floats, objective: Objective) -> tuple[float, Floats]:
+def _linear_fit(design: Floats, objective: Objective) -> tuple[float, Floats]:
     """Return the loss of the best linear combination of columns by least squares, and its coefficients."""
     root = np.sqrt(np.maximum(objective.weight, 0.0))
     found = np.linalg.lstsq(root[:, None] * design, root * objective.target[:, 0], rcond=1e-10)[0]

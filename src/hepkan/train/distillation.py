@@ -34,7 +34,7 @@ def distil(
         settings: of `hepkan.fit`.
 
     Raises:
-        UsageError: no teachers, or another number of features or targets.
+        UsageError: no teachers, another number of features or targets, or classes with another loss than cross-entropy.
         DataError: as `hepkan.fit`.
 
     References:
