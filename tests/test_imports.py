@@ -1,6 +1,7 @@
 """The architecture as a test: imports go one way, and importing the package is light."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import hepkan
+import hepkan.interpret
 
 ROOT = Path(hepkan.__file__).parent
 
@@ -16,6 +18,7 @@ RANK = {
     "errors": 0,
     "files": 0,
     "arrays": 0,
+    "lazy": 0,
     "executors": 1,
     "data": 1,
     "splines": 1,
@@ -112,6 +115,20 @@ def test_networks_load_without_hep_dependency() -> None:
     loaded = loaded_after("import hepkan.splines, hepkan.nn")
     assert "torch" in loaded
     assert not loaded & {"matplotlib", "pyarrow", "sklearn", "lightgbm", *HEP}
+
+
+def test_networks_and_their_curves_load_without_sympy() -> None:
+    mlp = "hepkan.MLP([2, 3, 1])"
+    loaded = loaded_after(f"import hepkan, hepkan.interpret, hepkan.trained; {mlp}; hepkan.interpret.edge_curves")
+    assert "torch" in loaded
+    assert not loaded & {"sympy", "scipy"}
+
+
+@pytest.mark.parametrize("name", hepkan.interpret.__all__)
+def test_name_of_interpretation_resolves_to_what_it_says(name: str) -> None:
+    found = getattr(hepkan.interpret, name)
+    assert found is not None and not inspect.ismodule(found)
+    assert name in dir(hepkan.interpret)
 
 
 @pytest.mark.parametrize("name", hepkan.__all__)

@@ -429,9 +429,16 @@ def _make_head(arguments: Mapping[str, Any], n_features: int, outputs: int) -> H
     return head
 
 
+class _Linear(nn.Linear):
+    """A linear layer that draws no values; `skip_init` would do the same, and import SymPy for it."""
+
+    def reset_parameters(self) -> None:
+        """Leave the values to the caller."""
+
+
 def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """Return a linear layer with He's uniform values from its own generator, PyTorch's default scale."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]
+    layer = _Linear(n_in, n_out)
     bound = n_in**-0.5
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)

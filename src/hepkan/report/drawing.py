@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from joblib import Parallel, delayed
 
-from hepkan.report.kept import Kept, key_of
+from hepkan.report.kept import Kept, Keys
 from hepkan.report.sections import Picture, Plot, Section, Sketch, plot
 from hepkan.report.style import drawn_as, look
 
@@ -40,6 +40,7 @@ def drawn(sections: Iterable[Section], expected: int, known: Mapping[str, Kept])
     workers = min(MOST_WORKERS, os.cpu_count() or 1) if expected >= MANY else 1
     parts: list[Section] = []
     keys: dict[str, str] = {}
+    hashes = Keys()
     here: dict[str, Plot] = {}
 
     def tasks() -> Iterator[Any]:
@@ -47,7 +48,7 @@ def drawn(sections: Iterable[Section], expected: int, known: Mapping[str, Kept])
             parts.append(part)
             for one in (*part.plots, *part.more):
                 if isinstance(one, Sketch):
-                    keys[one.name] = key_of(one)
+                    keys[one.name] = hashes.of(one)
                     if keys[one.name] in known:
                         continue
                     if one.here:

@@ -25,13 +25,26 @@ class Kept(NamedTuple):
     width: int
 
 
-def key_of(sketch: Sketch) -> str:
-    """Return a hash of everything that a picture depends on."""
-    make = sketch.make
-    function = make.func if isinstance(make, functools.partial) else make
-    arguments = (make.args, make.keywords) if isinstance(make, functools.partial) else ()
-    whole = (f"{function.__module__}.{function.__qualname__}", arguments, look(), matplotlib.__version__, _code())
-    return str(joblib.hash(whole))
+class Keys:
+    """Hashes of everything that pictures depend on; what many of them share is hashed once."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[object, str]] = {}
+
+    def of(self, sketch: Sketch) -> str:
+        """Return the hash of one picture."""
+        make = sketch.make
+        function = make.func if isinstance(make, functools.partial) else make
+        arguments = (*make.args, *make.keywords, *make.keywords.values()) if isinstance(make, functools.partial) else ()
+        hashes = [self._hash(one) for one in arguments]
+        whole = (f"{function.__module__}.{function.__qualname__}", hashes, look(), matplotlib.__version__, _code())
+        return str(joblib.hash(whole))
+
+    def _hash(self, value: object) -> str:
+        """Return the hash of an argument, which is kept so that its identity stays its own."""
+        if id(value) not in self._found:
+            self._found[id(value)] = value, str(joblib.hash(value))
+        return self._found[id(value)][1]
 
 
 @functools.cache

@@ -228,7 +228,8 @@ def _schema(path: Path) -> pa.Schema:
 
 def _columns(path: Path, names: Sequence[str]) -> Columns:
     """Return columns of a Parquet file as arrays."""
-    absent = [name for name in names if name not in _schema(path).names]
+    there = frozenset(_schema(path).names)
+    absent = [name for name in names if name not in there]
     if absent:
         raise _damaged(path, f"no column {', '.join(absent[:5])}")
     try:
