@@ -31,6 +31,7 @@ PARENTS_PER_BATCH = 100
 # Looser than the selection by more than the resolution, so that nothing that can pass is lost.
 QUARK_PT, JET_PT, JET_ETA, AWAY = 28.0, 28.0, 5.0, 0.3
 MUON_PT, ELECTRON_PT, LEPTON_ETA = 25.0, 33.0, 2.5
+LIGHT_LEPTONS, TAUS = frozenset((-13, -11, 11, 13)), frozenset((-15, 15))
 
 
 @cache
@@ -125,20 +126,20 @@ def decay_repeatedly(pythia: Any, copy: Any, parent: int, weight: float) -> list
     """
     event = pythia.event
     size = event.size()
-    heavy = [i for i in range(size) if event[i].isFinal() and _is_heavy(event[i].id())]
+    heavy = [i for i in range(size) if _is_heavy(event[i].id()) and event[i].isFinal()]
     kept: list[tuple[Any, list[int]]] = []
     passing = 0
     for _ in range(REPEATS):
-        last = _decay_chains(pythia, heavy)
-        event = pythia.event
-        if any(_is_lepton_candidate(event[i]) for i in range(size, event.size())):
+        last, has_lepton = _decay_chains(pythia, heavy)
+        if has_lepton:
             passing += 1
             if len(kept) < COPIES:
                 kept.append((copy(event), last))
         event.popBack(event.size() - size)
         for i in heavy:
-            event[i].statusPos()
-            event[i].daughters(0, 0)
+            hadron = event[i]
+            hadron.statusPos()
+            hadron.daughters(0, 0)
     pthat = pythia.infoPython().pTHat()
     result = []
     for chosen, last in kept:
@@ -149,27 +150,34 @@ def decay_repeatedly(pythia: Any, copy: Any, parent: int, weight: float) -> list
     return result
 
 
-def _decay_chains(pythia: Any, heavy: list[int]) -> list[int]:
-    """Decay heavy hadrons and taus until none is left; return the positions of the last hadron of each quark."""
+def _decay_chains(pythia: Any, heavy: list[int]) -> tuple[list[int], bool]:
+    """Decay heavy hadrons and taus until none is left.
+
+    Returns the positions of the last hadron of each quark, and whether there is a lepton that can pass the selection.
+    """
+    event, decay = pythia.event, pythia.moreDecays
     waiting = list(heavy)
     last = []
+    has_lepton = False
     while waiting:
         i = waiting.pop()
-        event = pythia.event
         before = event.size()
-        pythia.moreDecays(i)
-        event = pythia.event
+        decay(i)
         quark = _is_heavy(event[i].id())
         continues = False
         for j in range(before, event.size()):
             daughter = event[j].id()
             flavour = _is_heavy(daughter)
-            continues |= bool(quark) and flavour == quark
-            if event.size() > before and (flavour or abs(daughter) == 15):
+            if flavour:
+                continues |= flavour == quark
                 waiting.append(j)
+            elif daughter in TAUS:
+                waiting.append(j)
+            elif daughter in LIGHT_LEPTONS and not has_lepton:
+                has_lepton = _is_lepton_candidate(event[j])
         if quark and not continues:
             last.append(i)
-    return last
+    return last, has_lepton
 
 
 @cache
@@ -187,19 +195,14 @@ def _is_lepton_candidate(particle: Any) -> bool:
 
 
 def _decayed(event: Any, last: list[int], parent: int, factor: float, pthat: float) -> Decayed:
-    pid, p4 = [], []
-    for i in range(event.size()):
-        particle = event[i]
-        if particle.isFinal():
-            pid.append(particle.id())
-            p4.append((particle.px(), particle.py(), particle.pz(), particle.e()))
+    final = [particle for i in range(event.size()) if (particle := event[i]).isFinal()]
     heavy = [event[i] for i in last]
     return Decayed(
         parent,
         factor,
         pthat,
-        pid,
-        p4,
+        [particle.id() for particle in final],
+        [(particle.px(), particle.py(), particle.pz(), particle.e()) for particle in final],
         [_is_heavy(particle.id()) for particle in heavy],
         [(particle.px(), particle.py(), particle.pz(), particle.e()) for particle in heavy],
     )
