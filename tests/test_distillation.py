@@ -75,6 +75,29 @@ def test_teachers_take_their_time_and_change_the_result(kind: str, monkeypatch: 
     assert np.array_equal(taught.predict(train.X), again.predict(train.X))
 
 
+def test_teachers_may_be_larger_than_their_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, validation = table(300, 1), table(200, 2)
+    settings = {**SETTINGS, "epochs": 4, "teachers": 2, "teacher": {"hidden": [7, 5], "epochs": 3, "grid": 4}}
+    shapes: list[tuple[list[int], int, int]] = []
+    learn = baselines.fit
+
+    def seen(model: hepkan.KAN, *tables: Any, **chosen: Any) -> Any:
+        shapes.append((list(model.widths), model.layers[0].grid, chosen["epochs"]))
+        return learn(model, *tables, **chosen)
+
+    monkeypatch.setattr(baselines, "fit", seen)
+    taught = train_model("kan", train, validation, settings, checkpoint=tmp_path / "one.checkpoint")
+    assert shapes == [([3, 7, 5, 2], 4, 3)] * 2
+    alone = train_model("kan", train, validation, {**SETTINGS, "epochs": 4})
+    assert taught.n_parameters == alone.n_parameters and len(taught.history) == 4
+
+
+@pytest.mark.parametrize("name", ["hiden", "teachers", "loss", "input_map"])
+def test_settings_that_teachers_cannot_have_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"setting of the teachers of kan .*{name}"):
+        train_model("kan", table(30, 1), table(20, 2), {**SETTINGS, "teachers": 1, "teacher": {name: 1}})
+
+
 @pytest.mark.parametrize("stop", [3, 12, 15, 26, 35])
 def test_an_interrupted_training_goes_on_to_the_same_result_and_leaves_nothing(stop: int, tmp_path: Path) -> None:
     train, validation = table(300, 1), table(200, 2)

@@ -140,9 +140,18 @@ def train_model(
     if not isinstance(threads, int) or threads < 1:
         raise UsageError(f"threads needs to be at least 1, however: {threads}.")
     merged = {**known, **(settings or {})}
+    _check_teacher(kind, merged)
     path = None if checkpoint is None else Path(checkpoint)
     with _threads(threads):
         return MODELS[kind].train(Job(kind, train, validation, merged, seed, threads, progress, path, negative_weights))
+
+
+def _check_teacher(kind: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings of teachers that there are not, or that student and teachers must share."""
+    allowed = [name for name in MODELS[kind].settings if name not in SHARED_WITH_TEACHERS]
+    for name in settings.get("teacher") or {}:
+        if name not in allowed:
+            raise unknown(f"setting of the teachers of {kind}", name, allowed)
 
 
 def _train_network(job: Job) -> TrainedModel:
@@ -167,6 +176,7 @@ def _teachers(job: Job, count: int, settings: Mapping[str, Any]) -> tuple[list[N
     """Train networks of other initial values, or read those trained before an interruption; return their time too."""
     found: list[Network] = []
     seconds = 0.0
+    own = {**settings, **{name: value for name, value in job.settings["teacher"].items() if name in TRAINING}}
     files: list[Path | None] = [*_teacher_files(job, count)]
     for number, path in enumerate(files or [None] * count):
         seed = 1000 * (job.seed + 1) + number
@@ -174,9 +184,9 @@ def _teachers(job: Job, count: int, settings: Mapping[str, Any]) -> tuple[list[N
             found.append(load(path))
             seconds += float(read_metadata(path)["extra"]["seconds"])
             continue
-        teacher = _build(replace(job, seed=seed))
+        teacher = _build(replace(job, seed=seed, settings={**job.settings, **job.settings["teacher"]}))
         progress = None if path is None else path.with_suffix(".checkpoint")
-        result = fit(teacher, job.train, job.validation, **{**settings, "seed": seed, "checkpoint": progress})
+        result = fit(teacher, job.train, job.validation, **{**own, "seed": seed, "checkpoint": progress})
         if path is not None:
             save(teacher, path, {"seconds": result.seconds})
         found.append(teacher)
@@ -339,14 +349,20 @@ TRAINING: dict[str, Any] = {
 }
 """Settings of `fit` with the defaults of a KAN; `grid_updates` above 0 are for KANs only."""
 
+TEACHERS: dict[str, Any] = {"teachers": 0, "teacher": {}}
+"""Number of networks that teach one, and their settings where they differ from its own; see `hepkan.distil`."""
+
 HEAD: dict[str, Any] = {"head": "free", "mediator_mass": None}
 """Settings of every kind that can do regression, see `hepkan.nn.heads`."""
 
+SHARED_WITH_TEACHERS = frozenset((*TEACHERS, *HEAD, "input_map", "loss"))
+"""What teachers take from their student."""
+
 _SPLINES = {"grid": 5, "degree": 3, "input_map": "quantile"}
 _EDGES = {"base": "silu", "grid_range": [-3.0, 3.0], "rank": None, "products": 0, "backend": "auto"}
-_KAN = {**TRAINING, **HEAD, **_SPLINES, **_EDGES, "teachers": 0}
+_KAN = {**TRAINING, **HEAD, **_SPLINES, **_EDGES, **TEACHERS}
 _LINEAR = {**TRAINING, "learning_rate": 1e-3, "weight_decay": 0.0, "input_map": "standard"}
-_MLP = {**_LINEAR, **HEAD, "weight_decay": 1e-2, "input_map": "quantile", "teachers": 0}
+_MLP = {**_LINEAR, **HEAD, "weight_decay": 1e-2, "input_map": "quantile", **TEACHERS}
 _TREES = {
     **HEAD,
     "rounds": 2000,

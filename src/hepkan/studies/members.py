@@ -77,7 +77,7 @@ class Data:
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in places}
 
 
-ADDED: Mapping[str, Any] = {"rank": None, "teachers": 0}
+ADDED: Mapping[str, Any] = {"rank": None, "teachers": 0, "teacher": {}}
 """Settings that came later, with what was always so before: members made then stay valid."""
 
 
