@@ -87,7 +87,7 @@ def generate(
         int | None, typer.Option("--events", min=1, help="Selected events in the file; with --lhe hard events to use.")
     ] = None,
     rows: Annotated[list[str] | None, typer.Option("--rows", help="Instead of --events: PROCESS=N, repeated.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes (on alike processors).")] = 1,
     workers: Workers = None,
     scheduler: Scheduler = None,
     lhe: Annotated[
