@@ -10,6 +10,7 @@ import ideas
 import multijet
 import pytest
 import summary
+import teachers
 import top_dm
 import trials
 import tuning
@@ -53,6 +54,8 @@ IDEAS = {task: json.loads(ideas.result(task).read_text(encoding="utf-8")) for ta
 TRIALS = json.loads(trials.RESULT.read_text(encoding="utf-8"))
 TRIED = {f"{task}_ideas": ideas.lines(task, content) for task, content in IDEAS.items()}
 TRIED |= {"top_dm_trials": trials.lines(TRIALS)}
+TAUGHT = json.loads(teachers.RESULT.read_text(encoding="utf-8"))["networks"]
+TRIED |= {"top_dm_teachers": teachers.lines(TAUGHT)}
 
 
 @pytest.mark.parametrize("part", [*top_dm.parts(DARK), *TRIED])
@@ -61,6 +64,12 @@ def test_pages_say_what_was_measured_on_top_and_dark_matter(part: str) -> None:
     found = re.search(rf"<!-- {part} -->\n(.*?)\n<!-- /{part} -->", page.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     assert found[1] == {**top_dm.parts(DARK), **TRIED}[part]
+
+
+def test_every_network_that_teaches_or_learns_is_on_record_with_what_trained_it() -> None:
+    assert [row["words"] for row in TAUGHT] == list(teachers.TRIALS)
+    for row, one in zip(TAUGHT, teachers.TRIALS.values(), strict=True):
+        assert (row["hidden"], row["settings"], tuple(row["teachers"])) == (one.hidden, one.settings, one.teachers)
 
 
 def test_top_and_dark_matter_had_five_seeds_and_three_hundred_thousand_events() -> None:
