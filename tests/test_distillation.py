@@ -98,6 +98,12 @@ def test_settings_that_teachers_cannot_have_are_refused(name: str) -> None:
         train_model("kan", table(30, 1), table(20, 2), {**SETTINGS, "teachers": 1, "teacher": {name: 1}})
 
 
+@pytest.mark.parametrize("wrong", [3, None, [120, 120]])
+def test_settings_of_teachers_are_named(wrong: object) -> None:
+    with pytest.raises(UsageError, match="teacher needs settings by name"):
+        train_model("kan", table(30, 1), table(20, 2), {**SETTINGS, "teachers": 1, "teacher": wrong})
+
+
 @pytest.mark.parametrize("stop", [3, 12, 15, 26, 35])
 def test_an_interrupted_training_goes_on_to_the_same_result_and_leaves_nothing(stop: int, tmp_path: Path) -> None:
     train, validation = table(300, 1), table(200, 2)

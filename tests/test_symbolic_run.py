@@ -43,8 +43,7 @@ def test_front_is_drawn_on_a_logarithmic_axis_with_the_reference() -> None:
 
 @pytest.mark.slow
 def test_symbolic_of_a_run(sample: Path, tmp_path: Path) -> None:
-    few = "features=[w_mt, met_pt, lep_pt, bjet_pt, dphi_met_j, ljet_eta]"
-    overrides = [few, "bootstrap=20", "train.epochs=2", "models.kan.hidden=[1]", "models.kan.grid=3"]
+    overrides = ["bootstrap=20", "train.epochs=2", "models.kan.hidden=[1]", "models.kan.grid=3"]
     card = load_card("multijet", models=("kan",), data=sample, seeds=1, overrides=overrides)
     folder = run(card, output=tmp_path / "one", command="hepkan run multijet").folder
     done = symbolic_run(folder, tolerance=0.1, events=300)

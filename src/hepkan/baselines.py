@@ -149,7 +149,10 @@ def train_model(
 def _check_teacher(kind: str, settings: Mapping[str, Any]) -> None:
     """Refuse settings of teachers that there are not, or that student and teachers must share."""
     allowed = [name for name in MODELS[kind].settings if name not in SHARED_WITH_TEACHERS]
-    for name in settings.get("teacher") or {}:
+    changes = settings.get("teacher", {})
+    if not isinstance(changes, Mapping):
+        raise UsageError(f"teacher needs settings by name, as in {{hidden: [120, 120]}}, however: {changes!r}.")
+    for name in changes:
         if name not in allowed:
             raise unknown(f"setting of the teachers of {kind}", name, allowed)
 
