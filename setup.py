@@ -15,7 +15,7 @@ setup(
         Extension(
             f"hepkan.splines._kan_{name}",
             [f"{FOLDER}/kan_layers.cpp"],
-            depends=[f"{FOLDER}/{name}.hpp" for name in ("spline", "vectors", "edge_rows", "single")],
+            depends=[f"{FOLDER}/{name}.hpp" for name in ("spline", "vectors", "edge_rows", "shared", "single")],
             extra_compile_args=[*FLAGS, *flags],
             extra_link_args=["-pthread"],
             language="c++",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -44,3 +45,17 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sample") / "multijet.parquet"
     write_sample(path, synthetic_columns(), {"task": "multijet", "seed": 0, "recipe_hash": "synthetic"})
     return path
+
+
+@pytest.fixture(params=["generic", "avx2", "avx512"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test with the CPU kernel of one instruction set; those above the processor's own are left out."""
+    from hepkan.splines import library as library_of
+
+    name = str(request.param)
+    found = importlib.util.find_spec(f"hepkan.splines._kan_{name}")
+    if found is None or library_of.NAMES.index(name) > library_of.load("generic").hepkan_instruction_set():
+        pytest.skip(f"{name} is not built or this processor does not run it")
+    chosen = library_of.load(name), name
+    monkeypatch.setattr(library_of, "choose", lambda: chosen)
+    return name

@@ -3,6 +3,7 @@ r"""The KAN layer: a learnable spline on every edge, summed at the nodes."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from hepkan.errors import UsageError, unknown
 from hepkan.splines import grids
-from hepkan.splines.basis import BASES, Layer, base_function, bspline_basis
+from hepkan.splines.basis import BASES, Layer, SharedLayer, base_function, bspline_basis
 from hepkan.splines.grids import GridChange
 from hepkan.splines.ops import kan_stack
 
@@ -204,7 +205,7 @@ class KANLayer(nn.Module):
 
     def sums(self, x: Tensor) -> Tensor:
         """Return the sums over edges; `(batch, in_features)` to `(batch, out_features + products)`."""
-        return kan_stack(x, [self.numbers()], self.degree, self.base, self.backend)
+        return kan_stack(x, [self.factors()], self.degree, self.base, self.backend)
 
     def multiply(self, sums: Tensor) -> Tensor:
         """Return the outputs from the sums, `(batch, out_features + products)` to `(batch, out_features)`."""
@@ -220,34 +221,33 @@ class KANLayer(nn.Module):
         weight = None if self.base_weight is None else self.base_weight * self.edge_mask
         return Layer(self.knots, self.coef * self.edge_mask.unsqueeze(1), weight, self.bias)
 
-    def writable(self) -> Layer:
+    def factors(self) -> Layer | SharedLayer:
+        """Return the numbers as a kernel takes them, with functions that edges share as such."""
+        return self.numbers()
+
+    def writable(self) -> Layer | SharedLayer:
         """Return the numbers for a kernel that writes gradients itself; call `collect` when it has.
 
-        They are the parameters where these are the numbers, otherwise copies.
+        They are the parameters, or copies where edges are masked.
         """
-        numbers = self.numbers()
-        if numbers.coef is self.coef and self.edge_mask is None:
+        numbers = self.factors()
+        if self.edge_mask is None:
             return numbers
-        knots, *others = numbers
-        return Layer(knots, *(None if t is None else t.detach().requires_grad_(t.requires_grad) for t in others))  # type: ignore[arg-type]
+        copies: Any = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in numbers[1:]]
+        return type(numbers)(self.knots, *copies)
 
     @torch.no_grad()
-    def collect(self, written: Layer) -> None:
+    def collect(self, written: Layer | SharedLayer) -> None:
         """Add the gradients of the copies of `writable` to those of the parameters, zero for masked edges."""
-        if written.coef is self.coef:
+        if self.edge_mask is None:
             return
-        mask = self.edge_mask
-        if written.coef.grad is not None:
-            self._collect_splines(written.coef.grad if mask is None else written.coef.grad * mask.unsqueeze(1))
-        for parameter, copied, factor in (
-            (self.base_weight, written.base_weight, mask), (self.bias, written.bias, None)
-        ):  # fmt: skip
-            if parameter is not None and parameter is not copied and copied is not None and copied.grad is not None:
-                add_gradient(parameter, copied.grad if factor is None else copied.grad * factor)
+        self._collect_splines(written, self.edge_mask.unsqueeze(1))
+        add_gradient(self.base_weight, written.base_weight, self.edge_mask)
+        add_gradient(self.bias, written.bias)
 
-    def _collect_splines(self, gradient: Tensor) -> None:
-        """Add the gradient of the coefficients to those of the parameters they are made of."""
-        add_gradient(self.coef, gradient)
+    def _collect_splines(self, written: Layer | SharedLayer, mask: Tensor) -> None:
+        """Add the gradients of the parameters of the splines."""
+        add_gradient(self.coef, written.coef, mask)
 
     def edge_functions(self, x: Tensor) -> Tensor:
         """Return every edge's function at given inputs, without bias.
@@ -319,6 +319,8 @@ class KANLayer(nn.Module):
         )
 
 
-def add_gradient(parameter: nn.Parameter, gradient: Tensor) -> None:
-    """Add to the gradient of a parameter."""
-    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+def add_gradient(parameter: nn.Parameter | None, copied: Tensor | None, mask: Tensor | None = None) -> None:
+    """Add the gradient of a copy to that of a parameter, zero where the mask is."""
+    if parameter is not None and copied is not None and copied.grad is not None:
+        gradient = copied.grad if mask is None else copied.grad * mask
+        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

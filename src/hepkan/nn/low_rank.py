@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hepkan.errors import UsageError
 from hepkan.nn.layers import KANLayer, add_gradient
 from hepkan.splines import grids
+from hepkan.splines.basis import Layer, SharedLayer
 
 COARSE = 3
 """Intervals of the grid on which the first functions are drawn."""
@@ -22,8 +23,10 @@ class LowRankLayer(KANLayer):
               f_{ir}(x) = \sum_m F_{imr} B_m(x)
 
     Everything else is as in `KANLayer`, of which this is one with coefficients
-    :math:`C_{imo} = \sum_r F_{imr} A_{iro}`: the same kernels evaluate it. An edge costs R + 1 numbers instead of
-    G + k + 1, so that a network of the same size can be wider and deeper, and finer grids cost next to nothing.
+    :math:`C_{imo} = \sum_r F_{imr} A_{iro}`. An edge costs R + 1 numbers instead of G + k + 1, so that a network of the
+    same size can be wider and deeper, and finer grids cost next to nothing. In training, and where no gradient is asked
+    for, the compiled CPU kernel evaluates each function once per input and combines them by products of matrices;
+    everywhere else the kernels evaluate the layer of all coefficients.
 
     Arguments:
         rank: R, the splines of each input.
@@ -87,9 +90,17 @@ class LowRankLayer(KANLayer):
     def _clear_splines(self, mask: Tensor) -> None:
         self.mix.mul_(mask.unsqueeze(1))
 
-    def _collect_splines(self, gradient: Tensor) -> None:
-        add_gradient(self.shapes, torch.bmm(gradient, self.mix.transpose(1, 2)))
-        add_gradient(self.mix, torch.bmm(self.shapes.transpose(1, 2), gradient))
+    def factors(self) -> SharedLayer:
+        """As `KANLayer.factors`: the functions, and how the edges combine them."""
+        if self.edge_mask is None:
+            return SharedLayer(self.knots, self.mix, self.base_weight, self.bias, self.shapes)
+        weight = None if self.base_weight is None else self.base_weight * self.edge_mask
+        return SharedLayer(self.knots, self.mix * self.edge_mask.unsqueeze(1), weight, self.bias, self.shapes)
+
+    def _collect_splines(self, written: Layer | SharedLayer, mask: Tensor) -> None:
+        assert isinstance(written, SharedLayer)
+        add_gradient(self.mix, written.coef, mask)
+        add_gradient(self.shapes, written.shapes)
 
     def full(self) -> KANLayer:
         """Return the same layer with a spline on every edge."""

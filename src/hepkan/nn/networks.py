@@ -267,7 +267,7 @@ class KAN(Network):
     def body(self, z: Tensor) -> Tensor:
         """Apply the layers, as many as possible in one call of the kernel."""
         for stack in self._stacks():
-            numbers = [layer.numbers() for layer in stack]
+            numbers = [layer.factors() for layer in stack]
             z = stack[-1].multiply(kan_stack(z, numbers, stack[-1].degree, stack[-1].base, stack[-1].backend))
         return z
 

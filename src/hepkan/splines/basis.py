@@ -33,6 +33,28 @@ class Layer(NamedTuple):
     bias: Tensor | None = None
 
 
+class SharedLayer(NamedTuple):
+    """The numbers of a layer whose edges combine R functions of their input; the rest is as in `Layer`.
+
+    **Shape** coef: `(in, R, out)`, shapes: `(in, G + degree, R)`.
+    """
+
+    knots: Tensor
+    coef: Tensor
+    base_weight: Tensor | None
+    bias: Tensor | None
+    shapes: Tensor
+
+    def full(self) -> Layer:
+        """Return the same with a spline on every edge."""
+        return Layer(self.knots, torch.bmm(self.shapes, self.coef), self.base_weight, self.bias)
+
+
+def full(layers: Sequence[Layer | SharedLayer]) -> list[Layer]:
+    """Return the same layers with a spline on every edge."""
+    return [layer.full() if isinstance(layer, SharedLayer) else layer for layer in layers]
+
+
 def bspline_basis(x: Tensor, knots: Tensor, degree: int) -> Tensor:
     r"""Evaluate all B-splines of each input, continued linearly outside the grid.
 

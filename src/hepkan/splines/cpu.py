@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hepkan.splines import library
-from hepkan.splines.basis import Layer, kan_stack_reference
+from hepkan.splines.basis import Layer, SharedLayer, full, kan_stack_reference
 from hepkan.splines.library import BASES, DEGREES, SUFFIXES
 
 
@@ -63,14 +63,16 @@ def kan_layer(x: Tensor, knots: Tensor, coef: Tensor, base_weight: Tensor | None
     return kan_stack(x, [Layer(knots, coef, base_weight)], degree, base)
 
 
-def kan_stack(x: Tensor, layers: Sequence[Layer], degree: int, base: str) -> Tensor:
+def kan_stack(x: Tensor, layers: Sequence[Layer | SharedLayer], degree: int, base: str) -> Tensor:
     """Evaluate layers one after another.
+
+    Shared functions are evaluated as such where no gradient is asked for, and in a `Step`.
 
     **Shape** x: `(batch, in)` of the first layer, any strides, result: `(batch, out)` of the last.
 
     Args:
         x: the inputs.
-        layers: see `basis.Layer`; no gradient flows to the knots.
+        layers: see `basis.Layer` and `basis.SharedLayer`; no gradient flows to the knots.
         degree: 1 to 5.
         base: `silu`, `linear` or `none`.
 
@@ -86,19 +88,28 @@ def kan_stack(x: Tensor, layers: Sequence[Layer], degree: int, base: str) -> Ten
         width = layer.coef.shape[2]
     if base == "none":
         layers = [layer._replace(base_weight=None) for layer in layers]
+    gradients = any(t is not None and t.requires_grad for t in (x, *(t for layer in layers for t in layer)))
+    gradients = gradients and torch.is_grad_enabled()
+    if not gradients and not torch.compiler.is_compiling():
+        return library.forward(x, layers, library.tables(layers, degree, x.dtype), degree, base, keep=False)[0]
+    layers = full(layers)
     if torch.compiler.is_compiling():
         parts = (_filled([layer[n] for layer in layers], x) for n in range(4))
         y, _ = torch.ops.hepkan.kan_stack(x, *parts, degree, base)
         return y  # type: ignore[no-any-return]
-    flat = [tensor for layer in layers for tensor in layer]
-    if not torch.is_grad_enabled() or not any(t is not None and t.requires_grad for t in (x, *flat)):
-        return library.forward(x, layers, library.tables(layers, degree, x.dtype), degree, base, keep=False)[0]
-    return _Stack.apply(degree, base, x, *flat)  # type: ignore[no-any-return, no-untyped-call]
+    return _Stack.apply(degree, base, x, *(tensor for layer in layers for tensor in layer))  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _check(x: Tensor, width: int | None, layer: Layer, degree: int) -> None:
+def _check(x: Tensor, width: int | None, layer: Layer | SharedLayer, degree: int) -> None:
     """Refuse shapes and types that would make the library read elsewhere."""
-    knots, coef, base_weight, bias = layer
+    knots, coef, base_weight, bias, *shapes = layer
+    if shapes:  # checked as the layer with a spline on every edge would be
+        if shapes[0].dim() != 3 or coef.dim() != 3 or shapes[0].shape[::2] != coef.shape[:2]:
+            raise ValueError(
+                "shapes (in, G + degree, R) and coef (in, R, out) have to fit, however: "
+                f"shapes.shape={tuple(shapes[0].shape)}, coef.shape={tuple(coef.shape)}"
+            )
+        coef = coef[:, :1].expand(-1, shapes[0].shape[1], -1)
     if width is None or coef.dim() != 3 or knots.dim() != 2:
         raise ValueError(
             "x and knots need two dimensions and coef three, however: "
@@ -114,7 +125,8 @@ def _check(x: Tensor, width: int | None, layer: Layer, degree: int) -> None:
     for name, tensor, shape in (("base_weight", base_weight, (inputs, outputs)), ("bias", bias, (outputs,))):
         if tensor is not None and tensor.shape != shape:
             raise ValueError(f"{name} needs the shape {shape}, however: {name}.shape={tuple(tensor.shape)}")
-    for name, tensor in {"coef": coef, "base_weight": base_weight, "bias": bias}.items():
+    numbers = {"coef": coef, "base_weight": base_weight, "bias": bias, "shapes": shapes[0] if shapes else None}
+    for name, tensor in numbers.items():
         if tensor is not None and (tensor.dtype != x.dtype or tensor.device != x.device):
             raise ValueError(
                 f"{name} and x need the same type and device, however: {tensor.dtype} on {tensor.device} "
@@ -155,7 +167,7 @@ class Step:
     `y`, the outputs, is a leaf: differentiate a loss of it, then call `backward`.
     """
 
-    def __init__(self, x: Tensor, layers: Sequence[Layer], degree: int, base: str) -> None:
+    def __init__(self, x: Tensor, layers: Sequence[Layer | SharedLayer], degree: int, base: str) -> None:
         self._x, self._layers, self._how = x.detach(), layers, (degree, base)
         with torch.no_grad():
             self._tables = library.tables(layers, degree, x.dtype)

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hepkan.splines.basis import Layer
+from hepkan.splines.basis import Layer, SharedLayer
 
 NAMES = ("generic", "avx2", "avx512")
 BASES = {"none": 0, "linear": 1, "silu": 2}
 DEGREES = range(1, 6)
 SUFFIXES = {torch.float32: "f32", torch.float64: "f64"}
 TILE = 64  # events of a tile of the library, which keeps whole tiles
+FIELDS = 4  # tensors of a layer besides its knots: coef, base_weight, bias, shapes
 WORK_PER_THREAD = 8_000_000  # multiply-adds below which a thread costs more than it brings
 
 _P, _I = ctypes.c_void_p, ctypes.c_int64
@@ -70,7 +71,7 @@ def choose() -> tuple[ctypes.CDLL | None, str]:
     return best, "generic"
 
 
-def tables(layers: Sequence[Layer], degree: int, dtype: torch.dtype) -> list[Tensor]:
+def tables(layers: Sequence[Layer | SharedLayer], degree: int, dtype: torch.dtype) -> list[Tensor]:
     """Return the polynomials of every cell of every layer, in a form that only the library reads."""
     found = []
     for layer in layers:
@@ -81,7 +82,7 @@ def tables(layers: Sequence[Layer], degree: int, dtype: torch.dtype) -> list[Ten
 
 
 def forward(
-    x: Tensor, layers: Sequence[Layer], tables: Sequence[Tensor], degree: int, base: str, keep: bool
+    x: Tensor, layers: Sequence[Layer | SharedLayer], tables: Sequence[Tensor], degree: int, base: str, keep: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Return the outputs, and with `keep` what backward needs of the layers in between (None for a single layer)."""
     y = x.new_empty(x.shape[0], layers[-1].coef.shape[2])
@@ -89,7 +90,7 @@ def forward(
     if keep and len(layers) > 1:
         rows = sum(layer.coef.shape[0] for layer in layers[1:])
         hidden = x.new_empty((x.shape[0] + TILE - 1) // TILE, rows, TILE)
-    described, alive = _describe(layers, tables, degree, [(None, None, None)] * len(layers))
+    described, alive = _describe(layers, tables, degree, [(None,) * FIELDS] * len(layers))
     arguments = (described, len(layers), _pointer(hidden), y.data_ptr(), *_sizes(x, layers, degree, base))
     _call("forward", x.dtype, x.data_ptr(), *x.stride(), *arguments)
     del alive
@@ -99,7 +100,7 @@ def forward(
 def backward(
     x: Tensor,
     hidden: Tensor | None,
-    layers: Sequence[Layer],
+    layers: Sequence[Layer | SharedLayer],
     tables: Sequence[Tensor],
     dy: Tensor,
     degree: int,
@@ -107,7 +108,7 @@ def backward(
     need_x: bool,
     need_parameters: bool,
 ) -> tuple[Tensor | None, list[tuple[Tensor | None, ...]]]:
-    """Return the gradient to x and those to (coef, base_weight, bias) of every layer, None where not needed."""
+    """Return the gradient to x and those to (coef, base_weight, bias[, shapes]) of layers, None where not needed."""
     dx = torch.empty(x.shape, dtype=x.dtype) if need_x else None
     gradients: list[tuple[Tensor | None, ...]] = [
         tuple([None if t is None or not need_parameters else torch.empty(t.shape, dtype=t.dtype) for t in layer[1:]])
@@ -122,7 +123,7 @@ def backward(
 
 
 def _describe(
-    layers: Sequence[Layer],
+    layers: Sequence[Layer | SharedLayer],
     tables: Sequence[Tensor],
     degree: int,
     gradients: Sequence[Sequence[Tensor | None]],
@@ -132,14 +133,15 @@ def _describe(
     alive: list[Tensor] = []
     for layer, table, written in zip(layers, tables, gradients, strict=True):
         numbers.append(table.data_ptr())
-        for tensor in layer[1:]:
-            if tensor is not None and not tensor.is_contiguous():
-                tensor = tensor.contiguous()
-                alive.append(tensor)
-            numbers.append(0 if tensor is None else tensor.data_ptr())
-        numbers += [0 if tensor is None else tensor.data_ptr() for tensor in written]
-        inputs, splines, outputs = layer.coef.shape
-        numbers += (inputs, outputs, splines - degree)
+        for tensors, contiguous in ((layer[1:], False), (written, True)):
+            for tensor in (*tensors, None)[:FIELDS]:  # the shapes last, where there are any
+                if tensor is not None and not (contiguous or tensor.is_contiguous()):
+                    tensor = tensor.contiguous()
+                    alive.append(tensor)
+                numbers.append(0 if tensor is None else tensor.data_ptr())
+        inputs, _, outputs = layer.coef.shape
+        rank = layer.shapes.shape[2] if isinstance(layer, SharedLayer) else 0
+        numbers += (inputs, outputs, layer.knots.shape[1] - 2 * degree - 1, rank)
     return (ctypes.c_int64 * len(numbers))(*numbers), alive
 
 
@@ -170,7 +172,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _sizes(x: Tensor, layers: Sequence[Layer], degree: int, base: str) -> tuple[int, ...]:
+def _sizes(x: Tensor, layers: Sequence[Layer | SharedLayer], degree: int, base: str) -> tuple[int, ...]:
     """Batch, degree, base function, threads."""
     edges = sum(layer.coef.shape[0] * (layer.coef.shape[2] + 8) for layer in layers)
     work = x.shape[0] * edges * (degree + 2)

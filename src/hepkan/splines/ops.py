@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hepkan.errors import UsageError, unknown
 from hepkan.splines import cpu, triton_gpu
-from hepkan.splines.basis import Layer, kan_stack_reference
+from hepkan.splines.basis import Layer, SharedLayer, full, kan_stack_reference
 
 KERNELS = {"triton": triton_gpu, "cpu": cpu}
 """Compiled kernels in the order of preference: name -> module with `supports`, `reason_unusable` and `kan_stack`."""
@@ -38,7 +38,9 @@ def kan_layer(
     return kan_stack(x, [Layer(knots, coef, base_weight)], degree, base, backend)
 
 
-def kan_stack(x: Tensor, layers: Sequence[Layer], degree: int, base: str = "silu", backend: str = "auto") -> Tensor:
+def kan_stack(
+    x: Tensor, layers: Sequence[Layer | SharedLayer], degree: int, base: str = "silu", backend: str = "auto"
+) -> Tensor:
     """Evaluate layers one after another; see `basis.kan_stack_reference`.
 
     **Shape** x: `(batch, in)` of the first layer, result: `(batch, out)` of the last.
@@ -48,12 +50,12 @@ def kan_stack(x: Tensor, layers: Sequence[Layer], degree: int, base: str = "silu
     """
     name = _chosen(x, degree, base, backend)
     if name == "torch":
-        return kan_stack_reference(x, layers, degree, base)
+        return kan_stack_reference(x, full(layers), degree, base)
     return KERNELS[name].kan_stack(x, layers, degree, base)  # type: ignore[no-any-return]
 
 
 def kan_step(
-    x: Tensor, layers: Sequence[Layer], degree: int, base: str = "silu", backend: str = "auto"
+    x: Tensor, layers: Sequence[Layer | SharedLayer], degree: int, base: str = "silu", backend: str = "auto"
 ) -> cpu.Step | None:
     """Evaluate a stack for one training step whose gradients the kernel writes; None where the kernel leaves them to
     autograd. See `cpu.Step`.

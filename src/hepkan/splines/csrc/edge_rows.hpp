@@ -17,9 +17,9 @@ constexpr int MOST_VECTORS = 4;   // outputs handled in one pass, in vectors
 template <class T>
 struct Layout {
     int64_t outputs, vectors, chunks, rows;
-    Layout(int64_t outputs_, int64_t intervals, int degree)
+    Layout(int64_t outputs_, int64_t splines)
         : outputs(outputs_), vectors((outputs_ + WIDTH<T> - 1) / WIDTH<T>),
-          chunks((vectors + MOST_VECTORS - 1) / MOST_VECTORS), rows(1 + intervals + degree) {}
+          chunks((vectors + MOST_VECTORS - 1) / MOST_VECTORS), rows(1 + splines) {}
     int64_t padded() const { return vectors * WIDTH<T>; }
     // Calls visit(number of vectors, first output, outputs, padded outputs) for every chunk.
     template <class Visit>
@@ -148,20 +148,29 @@ void evaluate(const T* x, int events, const T* cells, Survey<T, K>& out) {
     }
 }
 
+// x must have whole vectors of numbers, as many as `events`.
+template <class T, int K>
+void find_cells(const T* x, int events, const T* table, int intervals, Ints<T>* cell) {
+    constexpr bool sixteen = SIXTEEN && sizeof(T) == sizeof(float);
+    const T* registers = table + hepkan::registers_offset(intervals, K);
+    const bool few = intervals <= hepkan::FEW;
+    const int most = few ? 0 : hepkan::guide_most(table, intervals);
+    if (few) find_among_few(x, events, table, intervals, cell);
+    else if (sixteen && intervals <= hepkan::TREE_INTERVALS) {
+        if constexpr (sizeof(T) == sizeof(float)) find_in_tree(x, events, registers, cell);
+    }
+    else if (most == 1) find_by_guide<T, 1>(x, events, table, intervals, cell);
+    else if (most > 1) find_by_guide<T, hepkan::GUIDE_MOST>(x, events, table, intervals, cell);
+    else for (int e = 0; e < events; ++e) cell[e] = hepkan::locate(table, intervals, x[e]);
+}
+
 // x must have whole vectors of numbers.
 template <class T, int K, bool SLOPES>
 void survey(const T* x, int events, const T* table, int intervals, int base, Survey<T, K>& out) {
     events = (events + WIDTH<T> - 1) / WIDTH<T> * WIDTH<T>;
+    find_cells<T, K>(x, events, table, intervals, out.cell);
     const T* registers = table + hepkan::registers_offset(intervals, K);
     const bool few = intervals <= hepkan::FEW, sixteen = SIXTEEN && sizeof(T) == sizeof(float);
-    const int most = few ? 0 : hepkan::guide_most(table, intervals);
-    if (few) find_among_few(x, events, table, intervals, out.cell);
-    else if (sixteen && intervals <= hepkan::TREE_INTERVALS) {
-        if constexpr (sizeof(T) == sizeof(float)) find_in_tree(x, events, registers, out.cell);
-    }
-    else if (most == 1) find_by_guide<T, 1>(x, events, table, intervals, out.cell);
-    else if (most > 1) find_by_guide<T, hepkan::GUIDE_MOST>(x, events, table, intervals, out.cell);
-    else for (int e = 0; e < events; ++e) out.cell[e] = hepkan::locate(table, intervals, x[e]);
     if (few && sixteen) {
         if constexpr (sizeof(T) == sizeof(float)) evaluate_columns<K, SLOPES>(x, events, registers, out);
     } else {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "edge_rows.hpp"
+#include "shared.hpp"
 #include "single.hpp"
 
 #define API extern "C" __attribute__((visibility("default")))
@@ -75,12 +76,13 @@ struct Matrix {
     T at(int64_t n, int64_t m) const { return data[n * row + m * column]; }
 };
 
-// What the caller says of a layer; every field has eight bytes. The last three may be null.
+// What the caller says of a layer; every field has eight bytes. Pointers but the first two may be null. With shapes,
+// (inputs, intervals + degree, rank), the edges of an input share functions and coef is (inputs, rank, outputs).
 template <class T>
 struct Layer {
-    const T *tables, *coef, *base, *bias;
-    T *dcoef, *dbase, *dbias;
-    int64_t inputs, outputs, intervals;
+    const T *tables, *coef, *base, *bias, *shapes;
+    T *dcoef, *dbase, *dbias, *dshapes;
+    int64_t inputs, outputs, intervals, rank;
 };
 
 int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -112,13 +114,19 @@ public:
     Stack(const Layer<T>* layers, int64_t number, int64_t events, int base, int64_t threads)
         : layers_(layers), number_(number), events_(events), base_(base), threads_(threads) {
         for (int64_t l = 0; l < number; ++l) {
-            layouts_.emplace_back(layers[l].outputs, layers[l].intervals, K);
+            layouts_.emplace_back(layers[l].outputs, splines(layers[l]));
             most_inputs_ = std::max(most_inputs_, whole(layers[l].inputs, W));
             most_outputs_ = std::max(most_outputs_, layouts_[at(l)].padded());
             weights_at_.push_back(weights_);
             weights_ += layers[l].inputs * layouts_[at(l)].rows * layouts_[at(l)].padded();
             biases_at_.push_back(biases_);
             biases_ += layouts_[at(l)].padded();
+            functions_at_.push_back(functions_);
+            if (layers[l].shapes) {
+                functions_ += layers[l].inputs * Functions<T, K>::numbers(layers[l].intervals, layers[l].rank);
+                features_ = std::max(features_, layers[l].inputs * layouts_[at(l)].rows);
+                most_shared_ = std::max(most_shared_, layers[l].inputs);
+            }
             hidden_at_.push_back(hidden_);
             if (l > 0) hidden_ += layers[l].inputs * TILE;
         }
@@ -126,27 +134,29 @@ public:
 
     // hidden: room for the inputs of all layers but the first, whole tiles, or null.
     int forward(const Matrix<T>& x, T* hidden, T* y) const {
-        Buffer<T> weights(weights_);
-        pack_all(weights);
+        Buffer<T> weights(weights_), functions(functions_);
+        pack_all(weights, functions);
         return split(whole(events_, TILE) / TILE, threads_, [&](int64_t begin, int64_t end) {
-            Buffer<T> sums(TILE * most_outputs_), room(TILE * most_inputs_);
-            for (int64_t tile = begin; tile < end; ++tile) forward_tile(x, tile, weights, sums, room, hidden, y);
+            Buffer<T> sums(TILE * most_outputs_), room(TILE * most_inputs_), features(TILE * features_);
+            for (int64_t tile = begin; tile < end; ++tile)
+                forward_tile(x, tile, weights, functions, sums, room, features, hidden, y);
         });
     }
 
     int backward(const Matrix<T>& x, const T* hidden, const Matrix<T>& dy, T* dx, bool parameters) const {
         const int64_t part = std::clamp(whole((events_ + MOST_PARTS - 1) / MOST_PARTS, TILE), LEAST_PART, MOST_PART);
-        const int64_t parts = std::max<int64_t>(1, (events_ + part - 1) / part), size = weights_ + biases_;
-        Buffer<T> weights(weights_), moments(parameters ? parts * size : 0);
-        pack_all(weights);
+        const int64_t parts = std::max<int64_t>(1, (events_ + part - 1) / part), size = all_moments();
+        Buffer<T> weights(weights_), functions(functions_), moments(parameters ? parts * size : 0);
+        pack_all(weights, functions);
         const int failed = split(parts, threads_, [&](int64_t begin, int64_t end) {
             Buffer<T> gradients(TILE * most_outputs_), room(TILE * most_inputs_), sums(TILE * W);
             Buffer<T> columns(TILE * whole(layers_[0].inputs, W));
+            SharedRoom shared(*this);
             for (int64_t p = begin; p < end; ++p) {
                 T* mine = parameters ? moments + p * size : nullptr;
                 if (parameters) std::fill_n(mine, size, T(0));
                 for (int64_t event = p * part; event < std::min((p + 1) * part, events_); event += TILE)
-                    backward_tile(x, hidden, dy, event, weights, gradients, room, sums, columns, dx, mine);
+                    backward_tile(x, hidden, dy, event, weights, functions, gradients, room, sums, columns, shared, dx, mine);
             }
         });
         return failed ? failed : parameters ? collect(parts, moments) : 0;
@@ -158,10 +168,29 @@ private:
     int base_;
     int64_t threads_;
     std::vector<Layout<T>> layouts_;
-    std::vector<int64_t> weights_at_, biases_at_, hidden_at_;  // where a layer's numbers begin
-    int64_t weights_ = 0, biases_ = 0, hidden_ = 0, most_inputs_ = 0, most_outputs_ = 0;
+    std::vector<int64_t> weights_at_, biases_at_, functions_at_, hidden_at_;  // where a layer's numbers begin
+    int64_t weights_ = 0, biases_ = 0, functions_ = 0, hidden_ = 0, most_inputs_ = 0, most_outputs_ = 0;
+    int64_t features_ = 0, most_shared_ = 0;  // of layers with shared functions
+
+    // What backward needs for a tile of a layer with shared functions.
+    struct SharedRoom {
+        Buffer<Places<T>> places;
+        Buffer<T> features, slopes, upstream, turned;
+        explicit SharedRoom(const Stack& s)
+            : places(s.most_shared_), features(TILE * s.features_), slopes(TILE * s.features_),
+              upstream(TILE * s.features_), turned(s.features_ > 0 ? TILE * MOST_VECTORS * W : 0) {}
+    };
 
     static size_t at(int64_t l) { return static_cast<size_t>(l); }
+    static int64_t splines(const Layer<T>& q) { return q.shapes ? q.rank : q.intervals + K; }
+    // The sums over events that become gradients: of weights, then of biases, then of shared functions.
+    int64_t all_moments() const { return weights_ + biases_ + functions_; }
+    int64_t function_place(int64_t l, int64_t input) const {
+        return functions_at_[at(l)] + input * Functions<T, K>::numbers(layers_[l].intervals, layers_[l].rank);
+    }
+    Functions<T, K> functions_of(int64_t l, int64_t input) const {
+        return {table(l, input), intervals(l), base_, static_cast<int>(layers_[l].rank)};
+    }
     int intervals(int64_t l) const { return static_cast<int>(layers_[l].intervals); }
     const T* table(int64_t l, int64_t input) const {
         return layers_[l].tables + static_cast<size_t>(input) * hepkan::table_numbers(intervals(l), K);
@@ -169,7 +198,7 @@ private:
     // Whether a layer goes along the events, see single.hpp; then `act` gets its inputs one by one.
     bool single(int64_t l) const {
         if constexpr (sizeof(T) == sizeof(float))
-            return l + 1 == number_ && Single<K>::serves(layers_[l].outputs, layers_[l].intervals);
+            return l + 1 == number_ && !layers_[l].shapes && Single<K>::serves(layers_[l].outputs, layers_[l].intervals);
         return false;
     }
     template <class Act>
@@ -179,8 +208,8 @@ private:
                 act(input, Single<K>{table(l, input), intervals(l), base_}, place(l, 0, input, W));
     }
 
-    // Parameters of every layer: per chunk, per input, `rows` rows.
-    void pack_all(T* weights) const {
+    // Parameters of every layer: per chunk, per input, `rows` rows; and the polynomials of shared functions.
+    void pack_all(T* weights, T* functions) const {
         for (int64_t l = 0; l < number_; ++l) {
             const Layer<T>& q = layers_[l];
             if (single(l)) {
@@ -189,12 +218,16 @@ private:
                 });
                 continue;
             }
-            for (int64_t input = 0; input < q.inputs; ++input)
+            for (int64_t input = 0; input < q.inputs; ++input) {
                 layouts_[at(l)].each([&](int64_t, int64_t start, int64_t outputs, int64_t size) {
-                    pack(q.coef + input * (q.intervals + K) * q.outputs + start,
-                         q.base ? q.base + input * q.outputs + start : nullptr, q.intervals + K, outputs, size, q.outputs,
+                    pack(q.coef + input * splines(q) * q.outputs + start,
+                         q.base ? q.base + input * q.outputs + start : nullptr, splines(q), outputs, size, q.outputs,
                          weights + place(l, start, input, size));
                 });
+                if (q.shapes)
+                    functions_of(l, input).pack(q.shapes + input * (q.intervals + K) * q.rank,
+                                                functions + function_place(l, input));
+            }
         }
     }
 
@@ -202,7 +235,8 @@ private:
         return weights_at_[at(l)] + (start * layers_[l].inputs + input * size) * layouts_[at(l)].rows;
     }
 
-    void forward_tile(const Matrix<T>& x, int64_t tile, const T* weights, T* sums, T* room, T* hidden, T* y) const {
+    void forward_tile(const Matrix<T>& x, int64_t tile, const T* weights, const T* functions, T* sums, T* room, T* features,
+                      T* hidden, T* y) const {
         const int64_t event = tile * TILE;
         const int events = static_cast<int>(std::min<int64_t>(TILE, events_ - event));
         inputs_of_tile(x, event, events, layers_[0].inputs, room);
@@ -223,7 +257,8 @@ private:
                 for (int64_t o = 0; o < size; ++o) to[o] = q.bias && o < outputs ? q.bias[start + o] : T(0);
                 for (int e = 1; e < TILE; ++e) std::copy_n(to, size, to + e * size);
             });
-            for (int64_t input = 0; input < q.inputs; ++input) {
+            if (q.shapes) forward_shared(l, from, weights, functions, features, sums);
+            for (int64_t input = q.shapes ? q.inputs : 0; input < q.inputs; ++input) {
                 survey<T, K, false>(from + input * TILE, events, table(l, input), intervals(l), base_, s);
                 layouts_[at(l)].each([&](int64_t count, int64_t start, int64_t, int64_t size) {
                     with_count(count, [&](auto n) {
@@ -246,8 +281,57 @@ private:
         }
     }
 
+    void forward_shared(int64_t l, const T* from, const T* weights, const T* functions, T* features, T* sums) const {
+        const int64_t inputs = layers_[l].inputs, rows = layouts_[at(l)].rows;
+        Places<T> places;
+        for (int64_t input = 0; input < inputs; ++input) {
+            const Functions<T, K> those = functions_of(l, input);
+            those.locate(from + input * TILE, places);
+            those.template evaluate<false>(from + input * TILE, places, functions + function_place(l, input),
+                                           features + input * rows * TILE, nullptr);
+        }
+        layouts_[at(l)].each([&](int64_t, int64_t start, int64_t, int64_t size) {
+            multiply<T>({features, 1, TILE}, {weights + place(l, start, 0, size), size}, {sums + start * TILE, size}, TILE,
+                        inputs * rows, size);
+        });
+    }
+
+    // As the loop over inputs of backward_tile; room gets the gradient of the layer's inputs.
+    void backward_shared(int64_t l, const T* from, int events, const T* weights, const T* functions, const T* gradients,
+                         SharedRoom& shared, T* room, T* moments) const {
+        const int64_t inputs = layers_[l].inputs, rows = layouts_[at(l)].rows;
+        for (int64_t input = 0; input < inputs; ++input) {
+            const Functions<T, K> those = functions_of(l, input);
+            const int64_t first = input * rows * TILE;
+            those.locate(from + input * TILE, shared.places[input]);
+            those.template evaluate<true>(from + input * TILE, shared.places[input], functions + function_place(l, input),
+                                          shared.features + first, shared.slopes + first);
+        }
+        std::fill_n(static_cast<T*>(shared.upstream), inputs * rows * TILE, T(0));
+        layouts_[at(l)].each([&](int64_t, int64_t start, int64_t outputs, int64_t size) {
+            const T* upstream = gradients + start * TILE;
+            const int64_t here = place(l, start, 0, size);
+            if (moments)
+                multiply<T>({shared.features, TILE, 1}, {upstream, size}, {moments + here, size}, inputs * rows, events, size);
+            for (int64_t o = 0; o < size; o += W)
+                for (int e = 0; e < TILE; e += W)
+                    transpose_square(upstream + e * size + o, size, shared.turned + o * TILE + e, TILE, W);
+            multiply<T>({weights + here, size, 1}, {shared.turned, TILE}, {shared.upstream, TILE}, inputs * rows, outputs,
+                        TILE);
+        });
+        for (int64_t input = 0; input < inputs; ++input) {
+            const Functions<T, K> those = functions_of(l, input);
+            const T* upstream = shared.upstream + input * rows * TILE;
+            if (moments)
+                those.add_moments(shared.places[input], events, upstream,
+                                  moments + weights_ + biases_ + function_place(l, input));
+            those.gradient(upstream, shared.slopes + input * rows * TILE, room + input * TILE);
+        }
+    }
+
     void backward_tile(const Matrix<T>& x, const T* hidden, const Matrix<T>& dy, int64_t event, const T* weights,
-                       T* gradients, T* room, T* sums, T* columns, T* dx, T* moments) const {
+                       const T* functions, T* gradients, T* room, T* sums, T* columns, SharedRoom& shared, T* dx,
+                       T* moments) const {
         const int events = static_cast<int>(std::min<int64_t>(TILE, events_ - event));
         inputs_of_tile(x, event, events, layers_[0].inputs, columns);
         T lane[TILE] = {};
@@ -270,7 +354,8 @@ private:
                     edge.backward(from + input * TILE, events, weights + here, lane, slopes ? room + input * TILE : nullptr,
                                   moments ? moments + here : nullptr);
                 });
-            for (int64_t input = single(l) ? q.inputs : 0; input < q.inputs; ++input) {
+            if (q.shapes) backward_shared(l, from, events, weights, functions, gradients, shared, room, moments);
+            for (int64_t input = single(l) || q.shapes ? q.inputs : 0; input < q.inputs; ++input) {
                 if (slopes) survey<T, K, true>(from + input * TILE, events, table(l, input), intervals(l), base_, s);
                 else survey<T, K, false>(from + input * TILE, events, table(l, input), intervals(l), base_, s);
                 layouts_[at(l)].each([&](int64_t count, int64_t start, int64_t, int64_t size) {
@@ -321,12 +406,17 @@ private:
 
     // Adds the parts up, in their order, and writes the gradients.
     int collect(int64_t parts, T* moments) const {
-        const int64_t size = weights_ + biases_;
+        const int64_t size = all_moments();
         for (int64_t l = 0; l < number_; ++l) {
             const Layer<T>& q = layers_[l];
             const Layout<T>& layout = layouts_[at(l)];
             const int failed = split(q.inputs, threads_, [&](int64_t begin, int64_t end) {
-                for (int64_t input = begin; input < end; ++input)
+                for (int64_t input = begin; input < end; ++input) {
+                    if (q.dshapes) {
+                        T* sum = moments + weights_ + biases_ + function_place(l, input);
+                        add_parts(sum, parts, size, Functions<T, K>::numbers(q.intervals, q.rank));
+                        functions_of(l, input).unpack(sum, q.dshapes + input * (q.intervals + K) * q.rank);
+                    }
                     layout.each([&](int64_t, int64_t start, int64_t outputs, int64_t width) {
                         T* sum = moments + place(l, start, input, width);
                         add_parts(sum, parts, size, layout.rows * width);
@@ -334,10 +424,10 @@ private:
                             if (single(l))
                                 return Single<K>{table(l, input), intervals(l), base_}.unpack(
                                     sum, q.dcoef + input * (q.intervals + K), q.dbase ? q.dbase + input : nullptr);
-                        unpack(sum, q.intervals + K, outputs, width, q.outputs,
-                               q.dcoef + input * (q.intervals + K) * q.outputs + start,
+                        unpack(sum, splines(q), outputs, width, q.outputs, q.dcoef + input * splines(q) * q.outputs + start,
                                q.dbase ? q.dbase + input * q.outputs + start : nullptr);
                     });
+                }
             });
             if (failed) return failed;
             if (q.dbias == nullptr) continue;
