@@ -5,7 +5,8 @@
 Four fifths of the events train, the others judge. Networks of several sizes learn the true targets; some of them then
 teach one of the smallest, which learns their mean for more epochs and with less weight decay, since targets without
 scatter are hardly overfitted. Every network is kept in runs/teachers with what it was trained with, and not trained
-again. Writes results/top_dm_teachers.json and the table of docs/notebook.md.
+again. The best of the smallest ones is the KAN of the card, which `tests/test_results.py` compares. Writes
+results/top_dm_teachers.json and the table of docs/notebook.md.
 """
 
 from __future__ import annotations
@@ -146,6 +147,16 @@ def error(prediction: np.ndarray, validation: Table, scale: np.ndarray) -> float
     """Return the mean absolute error in standard deviations."""
     each = np.abs(prediction - validation.y) / scale
     return float(np.average(each.mean(axis=1), weights=validation.weight))
+
+
+def card_settings(name: str) -> dict[str, Any]:
+    """Return the settings of a card that trains this KAN with its teachers."""
+    one = TRIALS[name]
+    teacher = TRIALS[one.teachers[0]]
+    shared = {"rank": 1, "grid": 3}
+    changes = {key: value for key, value in teacher.settings.items() if value != one.settings[key]}
+    lesson = {"teachers": len(one.teachers), "teacher": {"hidden": teacher.hidden, **changes}}
+    return {"hidden": one.hidden, **shared, **one.settings, **lesson}
 
 
 def lines(rows: list[Mapping[str, Any]]) -> str:

@@ -1,11 +1,11 @@
 """The numbers of the top + dark matter task: who reconstructs the invisible momenta better, and why not better still.
 
-    python benchmarks/top_dm.py --data samples/top_dm-full.parquet --test samples/top_dm-judge.parquet \\
+    python benchmarks/top_dm.py --data samples/top_dm-full.parquet --test samples/top_dm-judge5.parquet \\
         --scan-test samples/top_dm-test.parquet
 
-1. `hepkan run top_dm` with the tuned settings of the card (`tuning.py` chose them on validation events), five seeds,
-   judged on a sample of its own that no choice has seen (models that are trained already are only judged); boosting
-   and a conditional normalising flow, which take long, likewise with two seeds.
+1. `hepkan run top_dm` with the settings of the card (`tuning.py` and `teachers.py` chose them on validation events),
+   five seeds, judged on a sample of its own that no choice has seen (models that are trained already are only judged);
+   boosting and a conditional normalising flow, which take long, likewise with two seeds.
 2. `hepkan scan`, of KANs with a spline of its own on every edge: over grid sizes with knots that follow the data or
    stay, without any regularisation, and with a penalty on curvature; over hidden sizes of the KAN and of the MLP. Of
    the tuned KAN, without teachers, over the number of events.
@@ -14,7 +14,7 @@
    above it is its excess.
 
 Writes results/top_dm.json and the marked parts of README.md and docs/. Everything is resumable: folders in runs/ and
-scans/.
+scans/. With `--scans` only those named are done and the others kept as they are in the result file.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ STAY = [*PLAIN, "models.kan.grid_updates=0"]
 BARE = [*STAY, "models.kan.weight_decay=0.0", "models.kan.average=0.0"]
 SMOOTH = [*STAY, "models.kan.regularisers={curvature: 0.0001}"]
 SCAN_ROWS = 20_000
+UNTAUGHT = [f"models.kan.{change}" for change in ("teachers=0", "weight_decay=0.05", "epochs=25")]
 SIZES = "rows=10000,20000,40000,80000,160000,320000"
 LAYERS = "model.hidden=[5,5],[10,10],[20,20],[30,30],[50,50],[100,100]"
 SCANS: dict[str, tuple[str, str, list[str], int]] = {
@@ -59,7 +60,7 @@ SCANS: dict[str, tuple[str, str, list[str], int]] = {
     "grid, smooth": ("kan", GRIDS, SMOOTH, 3),
     "hidden": ("kan", LAYERS, PLAIN, 3),
     "hidden, MLP": ("mlp", LAYERS, [], 3),
-    "events": ("kan", SIZES, ["models.kan.teachers=0"], 2),
+    "events": ("kan", SIZES, UNTAUGHT, 2),
 }
 """Name: model, what varies, other settings, seeds."""
 
@@ -121,6 +122,17 @@ def floor(scores: Mapping[str, Sequence[Any]], test: Test, card: Card, scans: Ma
     start, ends = (min(errors) - 0.005, 0.01, 0.5), ((0.0, 0.0, 0.1), (1.0, 1.0, 2.0))
     limit = curve_fit(lambda n, a, b, c: a + b * (n / 1e5) ** -c, events, errors, p0=start, bounds=ends)[0]
     return {**found, "limit of the learning curve": float(limit[0]), "power": float(limit[2])}
+
+
+def source(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a result that says where it comes from."""
+    return {key: content[key] for key in ("date", "machine", "versions", "sample", "sha256")}
+
+
+def kept_scan(name: str) -> dict[str, Any]:
+    """Return a scan as the result file has it, with where it comes from."""
+    before = json.loads(RESULT.read_text(encoding="utf-8"))
+    return {**source(before), **before["scans"][name]}
 
 
 def learning_curve(scan: Mapping[str, Any]) -> list[tuple[float, float]]:
@@ -216,6 +228,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True, help="a sample for the test part alone")
     parser.add_argument("--scan-test", type=Path, required=True, help="a sample for the test errors of scans")
+    parser.add_argument("--scans", type=lambda text: text.split(","), default=list(SCANS), help="names of scans to do")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     common = {"resume": True, "workers": arguments.workers, "progress": show}
@@ -235,19 +248,23 @@ def main() -> None:
         | difference(ours, measure(scores[kind], test, card), "mae")
         for kind in SLOW
     ]
-    scans = {}
+    scans = {name: kept_scan(name) for name in SCANS if name not in arguments.scans}
     for name, (kind, values, changes, seeds) in SCANS.items():
+        if name in scans:
+            continue
         limited = changes if values == SIZES else [*changes, f"rows={SCAN_ROWS}"]
         seen = {**files, "test": arguments.test if values == SIZES else arguments.scan_test}
         varied = load_card("top_dm", **seen, models=[kind], seeds=seeds, overrides=limited)
         folder = ROOT / "scans" / f"top_dm-{name.replace(', ', '-').replace(' ', '_')}"
-        scans[name] = scan(varied, [values], output=folder, **common).report
+        done = scan(varied, [values], output=folder, **common).report
+        found = {key: done[key] for key in ("trials", "vary", "comparisons")}
+        scans[name] = {**source(provenance(prepare(varied))), **found}
     content = {
         **provenance(prepare(card)),
         "report": {key: value for key, value in report.items() if key not in ("roc", "features")},
         "main": card.main,
         "reference": card.reference,
-        "scans": {name: {key: one[key] for key in ("trials", "vary", "comparisons")} for name, one in scans.items()},
+        "scans": {name: scans[name] for name in SCANS},
         "floor": floor(scores, test, card, scans),
         "conditional": slow["conditional"],
     }
