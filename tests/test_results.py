@@ -15,7 +15,6 @@ import top_dm
 import trials
 import tuning
 
-import hepkan
 from hepkan.baselines import MODELS
 from hepkan.studies.options import load_card
 
@@ -24,15 +23,7 @@ NOTEBOOK = summary.ROOT / "docs" / "notebook.md"
 TUNED = {task: json.loads(tuning.result(task).read_text(encoding="utf-8")) for task in tuning.SPACE}
 GOLDEN = json.loads((Path(__file__).parent / "data" / "golden_multijet.json").read_text(encoding="utf-8"))
 RESULT = json.loads(multijet.RESULT.read_text(encoding="utf-8"))
-
-
 TAUGHT = json.loads(teachers.RESULT.read_text(encoding="utf-8"))["networks"]
-
-
-def best_taught(kind: type[hepkan.KAN] | type[hepkan.MLP], hidden: list[int]) -> str:
-    """Return the name of the best network of one kind and size of those that teach or learn."""
-    rows = [row for row in TAUGHT if teachers.TRIALS[row["words"]].kind is kind and row["hidden"] == hidden]
-    return str(min(rows, key=lambda row: row["error"])["words"])
 
 
 @pytest.mark.parametrize(("task", "kind"), [(task, kind) for task in tuning.SPACE for kind in tuning.SPACE[task]])
@@ -40,7 +31,8 @@ def test_card_has_the_settings_that_won_on_validation_events(task: str, kind: st
     settings = load_card(task).settings(kind, MODELS[kind].settings)
     winner = TUNED[task]["best"][kind]["settings"]
     if (task, kind) == ("top_dm", "kan"):  # larger teachers came after the search
-        winner = teachers.card_settings(best_taught(hepkan.KAN, teachers.SMALL))
+        small = [row for row in TAUGHT if row["hidden"] == teachers.SMALL]
+        winner = teachers.card_settings(min(small, key=lambda row: row["error"])["words"])
     assert {**MODELS[kind].settings, **settings} == {**MODELS[kind].settings, **winner}
 
 
