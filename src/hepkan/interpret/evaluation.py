@@ -43,6 +43,11 @@ class Program:
         self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
         self._outputs = [self.place[id(root)] for root in self.roots]
         self._moves = self._depends_on_constants()
+        self._sums = {
+            number: (node.numbers(), np.asarray(node.free(), dtype=np.intp))
+            for number, node in enumerate(self.nodes)
+            if isinstance(node, Sum)
+        }
         self._bases: dict[int, Floats] = {}
         self._fixed: dict[int, Floats] = {}
         self._prepare(X)
@@ -62,7 +67,7 @@ class Program:
                 if isinstance(node, Input):
                     self._fixed[number] = X[:, node.column]
                 elif not self._moves[number]:
-                    self._fixed[number] = self._value(node, [self._fixed[place] for place in below], self.start[:0])
+                    self._fixed[number] = self._value(number, [self._fixed[place] for place in below], self.start[:0])
                 elif isinstance(node, Spline) and not self._moves[below[0]]:
                     self._bases[number] = node.basis(self._fixed[below[0]])
 
@@ -70,7 +75,7 @@ class Program:
         """Return the values of all nodes; NaN where a function is not defined."""
         values: list[Floats] = []
         with np.errstate(all="ignore"):
-            for number, node in enumerate(self.nodes):
+            for number in range(len(self.nodes)):
                 if number in self._fixed:
                     values.append(self._fixed[number])
                     continue
@@ -78,15 +83,15 @@ class Program:
                 if number in self._bases:
                     values.append(self._bases[number] @ own)
                 else:
-                    values.append(self._value(node, [values[place] for place in self.inputs[number]], own))
+                    values.append(self._value(number, [values[place] for place in self.inputs[number]], own))
         return values
 
-    def _value(self, node: Expression, arguments: list[Floats], own: Floats) -> Floats:
+    def _value(self, number: int, arguments: list[Floats], own: Floats) -> Floats:
+        node = self.nodes[number]
         if isinstance(node, Sum):
-            numbers = node.numbers()
-            numbers[node.free()] = own
-            total = np.full(self.n, numbers[-1])
-            for coefficient, values in zip(numbers[:-1], arguments, strict=True):
+            *coefficients, bias = self._numbers(number, own).tolist()
+            total = np.full(self.n, bias)
+            for coefficient, values in zip(coefficients, arguments, strict=True):
                 total += coefficient * values
             return total
         if isinstance(node, Product):
@@ -97,6 +102,13 @@ class Program:
             return np.asarray(node.basis(arguments[0]) @ (own if node.free else node.coefficients))
         assert isinstance(node, Lines)
         return np.where(np.isnan(arguments[0]), np.nan, np.interp(arguments[0], node.x, node.z))
+
+    def _numbers(self, number: int, own: Floats) -> Floats:
+        """Return coefficients and bias of a sum with new values of the free ones."""
+        numbers, free = self._sums[number]
+        numbers = numbers.copy()
+        numbers[free] = own
+        return numbers
 
     def outputs(self, values: Sequence[Floats]) -> Floats:
         """Return the outputs among the values, `(n, outputs)`."""
@@ -130,16 +142,14 @@ class Program:
         node = self.nodes[number]
         if isinstance(node, Sum):
             columns = [*arguments, np.ones(self.n)]
-            return np.stack([columns[place] for place in node.free()], axis=1)
+            return np.stack([columns[place] for place in self._sums[number][1]], axis=1)
         assert isinstance(node, Spline)
         return self._bases[number] if number in self._bases else node.basis(arguments[0])
 
-    def _derivatives(self, number: int, arguments: list[Floats], own: Floats) -> list[Floats]:
+    def _derivatives(self, number: int, arguments: list[Floats], own: Floats) -> Sequence[Floats | float]:
         node = self.nodes[number]
         if isinstance(node, Sum):
-            numbers = node.numbers()
-            numbers[node.free()] = own
-            return [np.asarray(coefficient) for coefficient in numbers[:-1]]
+            return list(self._numbers(number, own)[:-1])
         if isinstance(node, Product):
             others = [arguments[:i] + arguments[i + 1 :] for i in range(len(arguments))]
             return [np.asarray(np.prod(rest, axis=0)) if rest else np.ones(self.n) for rest in others]

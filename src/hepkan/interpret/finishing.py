@@ -31,6 +31,8 @@ EXACT = 1e-20
 """A loss this small relative to that of a constant is zero to rounding."""
 SINGLE = 1e-15
 """The same where target and features were once written in single precision."""
+SEPARATED = 1e-6
+"""The same of a cross-entropy: classes are told apart without error, and ever larger constants only say so louder."""
 
 
 def finished(
@@ -55,11 +57,12 @@ def finished(
         margin: how far beyond the data functions must be defined, relative to their range.
     """
     scale = objective.of_constant()
-    best = refit(tidied(roots), X, objective, steps=100, enough=1e-3 * EXACT * scale)
+    enough, zero = (SEPARATED, SEPARATED) if objective.name == "cross_entropy" else (1e-3 * EXACT, SINGLE)
+    best = refit(tidied(roots), X, objective, steps=100, enough=enough * scale)
     if not np.isfinite(best.loss):
         return best
     best = exchanged(best.roots, X, objective, primitives, margin=margin)
-    allowed = best.loss * (1.0 + tolerance) + SINGLE * scale
+    allowed = best.loss * (1.0 + tolerance) + zero * scale
     best = reduced(best.roots, X, objective, allowed=allowed)
     best = rounded(tidied(best.roots), X, objective, allowed=allowed)
     return Refit(best.roots, best.loss, {})

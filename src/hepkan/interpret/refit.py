@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 _DAMPING = 1e-3
 _LARGEST_DAMPING = 1e12
 _LARGEST_ROW = 1e150
+_BLOCK = 32  # columns that LAPACK takes together
 
 
 class Refit(NamedTuple):
@@ -105,7 +106,8 @@ def spreads(roots: Sequence[Expression], X: Floats, objective: Objective, rise: 
     if not np.all(np.diag(factor)):
         return np.full(len(scale), np.inf)
     inverse = scipy.linalg.solve_triangular(factor, np.eye(len(factor)), check_finite=False)
-    return np.asarray(np.sqrt(2.0 * rise * np.square(inverse).sum(axis=1)) / scale)
+    with np.errstate(over="ignore"):
+        return np.asarray(np.sqrt(2.0 * rise * np.square(inverse).sum(axis=1)) / scale)
 
 
 def _equations(
@@ -126,22 +128,22 @@ def _reduced(rows: Floats, right: Floats) -> tuple[Floats, Floats, Floats]:
     """Return R and Q^T b of the scaled rows, and the scale of each constant."""
     scale = np.sqrt(np.square(rows).sum(axis=0))
     scale[scale == 0.0] = 1.0
-    triangle = _triangle(np.column_stack([rows / scale, right]))
-    return triangle[: rows.shape[1], :-1], triangle[: rows.shape[1], -1], scale
+    size = rows.shape[1]
+    matrix = np.zeros((max(len(rows), size + 1), size + 1), order="F")
+    np.divide(rows, scale, out=matrix[: len(rows), :size])
+    matrix[: len(rows), size] = right
+    factor, *_ = scipy.linalg.lapack.dgeqrf(matrix, lwork=_BLOCK * (size + 1), overwrite_a=1)
+    triangle = np.triu(factor[:size])
+    return triangle[:, :size], triangle[:, size], scale
 
 
 def _solve(factor: Floats, projected: Floats, scale: Floats, damping: float) -> Floats:
-    """Return the step of least squares with damping."""
-    size = factor.shape[1]
-    below = np.column_stack([np.sqrt(damping) * np.eye(size), np.zeros(size)])
-    triangle = _triangle(np.concatenate([np.column_stack([factor, projected]), below]))
+    """Return the step of least squares with damping: one factorisation of the triangle with a diagonal below it."""
+    size = len(factor)
+    above = np.zeros((size + 1, size + 1), order="F")
+    above[:size, :size], above[:size, size] = factor, projected
+    below = np.zeros((size, size + 1), order="F")
+    np.fill_diagonal(below, np.sqrt(damping))
+    triangle, *_ = scipy.linalg.lapack.dtpqrt(size, min(_BLOCK, size), above, below, overwrite_a=1, overwrite_b=1)
     step = scipy.linalg.solve_triangular(triangle[:size, :size], triangle[:size, size], check_finite=False)
     return np.asarray(step / scale)
-
-
-def _triangle(matrix: Floats) -> Floats:
-    """Return R of the QR factorisation, with as many rows as columns."""
-    missing = max(0, matrix.shape[1] - len(matrix))
-    padded = np.concatenate([matrix, np.zeros((missing, matrix.shape[1]))]) if missing else matrix
-    (factor,) = scipy.linalg.qr(padded, mode="r", check_finite=False)
-    return np.asarray(factor[: matrix.shape[1]])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepkan.interpret.expression import Call, Expression, Product, Sum, transform, walk_sums
+from hepkan.interpret.expression import Call, Expression, Input, Product, Sum, ordered, transform, walk_sums
 from hepkan.interpret.objective import Objective
 from hepkan.interpret.refit import Refit, refit
 
@@ -119,30 +120,61 @@ def _simple(node: Sum) -> Expression:
     return node.terms[0] if len(node.terms) == 1 and node.coefficients[0] == 1.0 and node.bias == 0.0 else node
 
 
-def reduced(
-    roots: Sequence[Expression], X: Floats, objective: Objective, *, allowed: float
-) -> Refit:
+def reduced(roots: Sequence[Expression], X: Floats, objective: Objective, *, allowed: float) -> Refit:
     """Take terms of sums away, one at a time and fitting the rest again, while the loss stays at most `allowed`.
+
+    In the end every term that is left has been tried on the final graph. A term that a larger graph could not spare is
+    tried late, for a smaller one can hardly spare it either.
 
     **Shape** X: `(n, features)`.
     """
     best = refit(roots, X, objective, steps=30)
+    known: dict[tuple[Any, ...], int] = {}
+    needed: set[int] = set()
     refused: set[tuple[int, int]] = set()
     while True:
-        for number, node in enumerate(walk_sums(best.roots)):
-            places = [place for place in range(len(node.terms)) if (number, place) not in refused]
-            if len(node.terms) < 2 or not places:
-                continue
-            place = min(places, key=lambda one: abs(node.coefficients[one]))
-            trial = refit(_without(best.roots, node, place), X, objective, steps=20)
-            if trial.loss <= allowed:
-                best = Refit(tidied(trial.roots), trial.loss, {})
-                refused = set()
-                break
-            refused.add((number, place))
-            break
-        else:
+        shapes = _shapes(best.roots, known)
+        choice = _weakest(best.roots, shapes, needed, refused)
+        if choice is None:
             return best
+        number, node, place = choice
+        trial = refit(_without(best.roots, node, place), X, objective, steps=20)
+        if trial.loss <= allowed:
+            best = Refit(tidied(trial.roots), trial.loss, {})
+            refused = set()
+        else:
+            refused.add((number, place))
+            needed.add(shapes[id(node.terms[place])])
+
+
+def _weakest(
+    roots: Sequence[Expression], shapes: Mapping[int, int], needed: Set[int], refused: Set[tuple[int, int]]
+) -> tuple[int, Sum, int] | None:
+    """Return the number of a sum, the sum and the place of its smallest coefficient that was not refused.
+
+    Terms of a shape that was needed before come after all others.
+    """
+    sums = [(number, node) for number, node in enumerate(walk_sums(roots)) if len(node.terms) > 1]
+    for later in (False, True):
+        for number, node in sums:
+            places = [
+                place
+                for place, term in enumerate(node.terms)
+                if (number, place) not in refused and (later or shapes[id(term)] not in needed)
+            ]
+            if places:
+                return number, node, min(places, key=lambda one: abs(node.coefficients[one]))
+    return None
+
+
+def _shapes(roots: Sequence[Expression], known: dict[tuple[Any, ...], int]) -> dict[int, int]:
+    """Return a number for each node, by its id, that is the same for what differs in constants only."""
+    shapes: dict[int, int] = {}
+    for node in ordered(roots):
+        name = node.column if isinstance(node, Input) else node.primitive.name if isinstance(node, Call) else None
+        key = (type(node), name, *(shapes[id(argument)] for argument in node.arguments()))
+        shapes[id(node)] = known.setdefault(key, len(known))
+    return shapes
 
 
 def _without(roots: Sequence[Expression], target: Sum, place: int) -> tuple[Expression, ...]:
