@@ -9,12 +9,14 @@ from torch import Tensor
 
 from hepkan.errors import UsageError
 from hepkan.splines.basis import bspline_basis
+from hepkan.splines.polar import polar_form, spline_values
 
 CELL_POINTS = 8
 """Points of a least-squares fit in every interval of the old and the new knots together."""
 DATA_POINTS = 1024
 """Intervals between the weighted quantiles by which data enter a least-squares fit."""
 
+_VALUES = 2**18  # numbers in an array of what is computed together: they fit into a cache
 _WIDTH = 1e-6  # smallest width of an inner interval relative to its position: some steps of float32
 
 
@@ -136,7 +138,7 @@ def refit(coef: Tensor, knots: Tensor, new_knots: Tensor, degree: int, data: Ten
     """Return the coefficients of the same functions on new knots, computed in float64.
 
     Where the new knots contain the old ones over the same range this is exact knot insertion. Otherwise it is the
-    least-squares fit on the points of `fit_points`, input by input.
+    least-squares fit of every input on its points of `fit_points`.
 
     **Shape** coef: `(in, G + degree, out)`, knots: `(in, G + 2 degree + 1)`, new_knots: `(in, G' + 2 degree + 1)`,
     data: `(in, n)`, best quantiles, result: `(in, G' + degree, out)`, in the type of `coef`.
@@ -144,28 +146,39 @@ def refit(coef: Tensor, knots: Tensor, new_knots: Tensor, degree: int, data: Ten
     old_coef, old, new = coef.detach().double(), knots.detach().double(), new_knots.detach().double()
     if nested(old, new, degree):
         return insert_knots(old_coef, old, new, degree).to(coef.dtype)
+    points, once = fit_points(old, new, degree, None if data is None else data.to(old))
+    inputs = max(1, _VALUES // (points.shape[1] * (new.shape[1] - degree - 1)))
     results = []
-    for i in range(coef.shape[0]):
-        points = fit_points(old[i], new[i], degree, None if data is None else data[i].to(old)).unsqueeze(-1)
-        target = bspline_basis(points, old[i : i + 1], degree)[:, 0] @ old_coef[i]
-        results.append(_least_squares(bspline_basis(points, new[i : i + 1], degree)[:, 0], target))
-    return torch.stack(results).to(coef.dtype)
+    for x, rows, function, before, after in zip(
+        *(torch.split(one, inputs) for one in (points, once, old_coef, old, new)), strict=True
+    ):
+        target = spline_values(x.T, before, function, degree) * rows.T.unsqueeze(-1)
+        design = bspline_basis(x.T, after, degree) * rows.T.unsqueeze(-1)
+        results.append(_least_squares(design.transpose(0, 1), target.transpose(0, 1)))
+    return torch.cat(results).to(coef.dtype)
 
 
-def fit_points(old: Tensor, new: Tensor, degree: int, data: Tensor | None = None) -> Tensor:
-    """Return where `refit` compares the functions of one input.
+def fit_points(old: Tensor, new: Tensor, degree: int, data: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return where `refit` compares functions, and which of these points count: not those that are there already.
 
     These are the ends of, and `CELL_POINTS` in, every interval of both grids together inside the range of the new one,
     so that each new B-spline is determined, and the data when there are any, so that the function is kept best where
     the data are.
 
-    **Shape** old, new: extended knots `(G + 2 degree + 1,)`, data: `(n,)`, result: `(points,)`.
+    **Shape** old, new: extended knots `(in, G + 2 degree + 1)`, data: `(in, n)`, result: `(in, points)` each.
     """
     inner = _inner(new, degree)
-    edges = torch.unique(torch.cat([_inner(old, degree).clamp(inner[0], inner[-1]), inner]))
+    edges = torch.cat([torch.clamp(_inner(old, degree), inner[:, :1], inner[:, -1:]), inner], dim=1).sort(dim=1).values
+    width = edges.diff(dim=1)
     fraction = (torch.arange(CELL_POINTS, dtype=old.dtype, device=old.device) + 0.5) / CELL_POINTS
-    inside = edges[:-1, None] + (edges[1:] - edges[:-1])[:, None] * fraction
-    return torch.cat([edges, inside.flatten(), *([] if data is None else [data])])
+    inside = edges[:, :-1, None] + width[..., None] * fraction
+    wide = width > 0
+    points = [edges, inside.flatten(1)]
+    once = [wide.new_ones(len(edges), 1), wide, wide.repeat_interleave(CELL_POINTS, dim=1)]
+    if data is not None:
+        points.append(data)
+        once.append(torch.ones_like(data, dtype=torch.bool))
+    return torch.cat(points, dim=1), torch.cat(once, dim=1)
 
 
 def nested(knots: Tensor, new_knots: Tensor, degree: int) -> bool:
@@ -194,15 +207,7 @@ def insert_knots(coef: Tensor, knots: Tensor, new_knots: Tensor, degree: int) ->
     inner = _inner(knots, degree).contiguous()
     begin = new_knots[:, :number].contiguous()
     interval = torch.searchsorted(inner, begin, right=True).clamp(1, inner.shape[1] - 1) - 1
-    index = interval.unsqueeze(-1) + torch.arange(degree + 1, device=coef.device)
-    inputs = torch.arange(coef.shape[0], device=coef.device).view(-1, 1, 1)
-    values = coef[inputs, index]
-    for r in range(1, degree + 1):
-        left, right = knots[inputs, index[..., r:]], knots[inputs, index[..., r:] + degree - r + 1]
-        argument = new_knots[:, r : r + number].unsqueeze(-1)
-        share = ((argument - left) / (right - left)).unsqueeze(-1)
-        values = (1.0 - share) * values[:, :, :-1] + share * values[:, :, 1:]
-    return values[:, :, 0]
+    return polar_form(coef, knots, interval, [new_knots[:, r : r + number] for r in range(1, degree + 1)])
 
 
 def spline_change(data: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], degree: int) -> GridChange:
@@ -210,12 +215,9 @@ def spline_change(data: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, T
 
     **Shape** data: `(in, n)`, knots and coefficients as `refit`.
     """
-    total, largest = 0.0, 0.0
-    for points in torch.split(data.double().T, 128):
-        before, after = (
-            torch.einsum("nim,imo->nio", bspline_basis(points, knots.double(), degree), coef.double())
-            for knots, coef in (old, new)
-        )
+    total, largest, functions = 0.0, 0.0, old[1].shape[0] * old[1].shape[2]
+    for points in torch.split(data.double().T, max(1, _VALUES // (functions * (degree + 1)))):
+        before, after = (spline_values(points, knots.double(), coef.double(), degree) for knots, coef in (old, new))
         gap = (after - before).abs()
         total, largest = total + float(gap.square().mean(dim=(1, 2)).sum()), max(largest, float(gap.max()))
     return GridChange((total / data.shape[1]) ** 0.5, largest)
@@ -256,11 +258,11 @@ def _places(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
 
 
 def _least_squares(design: Tensor, target: Tensor) -> Tensor:
-    """Return the solution by QR; a B-spline without any point (repeated knots) gets zero."""
-    number = design.shape[1]
-    tie = 1e-12 * torch.eye(number, dtype=design.dtype, device=design.device)
-    rows, zeros = torch.cat([design, tie]), target.new_zeros(number, target.shape[1])
-    solution: Tensor = torch.linalg.lstsq(rows, torch.cat([target, zeros]), driver="gels").solution
+    """Return the solutions by QR, input by input; a B-spline without any point (repeated knots) gets zero."""
+    inputs, _, number = design.shape
+    tie = (1e-12 * torch.eye(number, dtype=design.dtype, device=design.device)).expand(inputs, -1, -1)
+    rows, zeros = torch.cat([design, tie], dim=1), target.new_zeros(inputs, number, target.shape[2])
+    solution: Tensor = torch.linalg.lstsq(rows, torch.cat([target, zeros], dim=1), driver="gels").solution
     return solution
 
 
