@@ -102,6 +102,22 @@ TRIALS: dict[str, Try] = {
     "taught by two large, 40 epochs, less decay": Try(
         change={"weight_decay": 0.01, "epochs": 40}, teachers=("large 0", "large 1")
     ),
+    "MLP 3 x 500, taught by two large KANs, 40 epochs, less decay": MLP._replace(
+        change={**MLP.change, "weight_decay": 0.01, "epochs": 40},
+        seed=0,
+        teachers=("large 0", "large 1"),
+        build={"activation": "silu"},
+    ),
+    **{
+        f"MLP 3 x 500, 17 epochs {seed}": MLP._replace(change={**MLP.change, "epochs": 17}, seed=1000 + seed)
+        for seed in (0, 1)
+    },
+    "MLP 3 x 500, taught by two of 17 epochs, 17 epochs, less decay": MLP._replace(
+        change={**MLP.change, "weight_decay": 0.01, "epochs": 17},
+        seed=0,
+        build={"activation": "silu"},
+        teachers=("MLP 3 x 500, 17 epochs 0", "MLP 3 x 500, 17 epochs 1"),
+    ),
 }
 """By name, teachers first."""
 
