@@ -31,6 +31,7 @@ from hepkan.files import write_text
 from hepkan.interpret import Formula, pruning_curve
 from hepkan.interpret.objective import Objective
 from hepkan.interpret.refit import refit
+from hepkan.interpret.sampling import sampled
 from hepkan.metrics import compare, evaluate
 from hepkan.model_io import read_metadata
 from hepkan.report.words import with_error
@@ -83,15 +84,14 @@ def formula_of_seed(data: Any, seed: int) -> dict[str, Any]:
     train, validation, _ = split(data, seed)
     small = network_of_seed(data, seed)
     start = time.process_time()
-    events = lessons([train], seed)[0]
+    X, target, weight = (values.astype(np.float64) for values in lessons([train], seed)[0])
     # Knots are added that change nothing: a network of so many numbers keeps its edges while they are exchanged.
-    fine, generator = small.refined(RECIPE["refined"]), np.random.default_rng(seed)
-    some, target = drawn(events, RECIPE["events"], generator)
-    known = {"names": list(train.names), "loss": "mse", "max_events": len(some)}
-    formula = hepkan.symbolic(fine, some, target, **known, **RECIPE["symbolic"])
-    many, target = drawn(events, RECIPE["events_of_last_fit"], generator)
-    objective = Objective("mse", target.astype(np.float64), np.full(len(many), 1.0 / len(many)))
-    fitted = refit(formula.roots, many.astype(np.float64), objective, steps=20, tolerance=1e-4)
+    fine = small.refined(RECIPE["refined"])
+    known = {"names": list(train.names), "loss": "mse", "max_events": RECIPE["events"]}
+    formula = hepkan.symbolic(fine, X, target, weight, **known, **RECIPE["symbolic"])
+    rows, share = sampled(small, X, weight, RECIPE["events_of_last_fit"])
+    objective = Objective("mse", target[rows], share / share.sum())
+    fitted = refit(formula.roots, X[rows], objective, steps=20, tolerance=1e-4)
     formula = replace(formula, roots=fitted.roots, loss=fitted.loss)
     seconds = [time.process_time() - start, read_metadata(KEPT / f"seed{seed}.hepkan")["extra"]["cpu_seconds"]]
     formula.save(KEPT / f"seed{seed}-formula.json")
@@ -121,13 +121,6 @@ def few_edges(columns: list[int], outputs: list[Any], seed: int) -> hepkan.KAN:
     hepkan.fit(small, *outputs, **RECIPE["last"], fit_inputs=False)
     small.link = "sigmoid"
     return small
-
-
-def drawn(events: Any, number: int, generator: np.random.Generator) -> tuple[Any, Any]:
-    """Return features and outputs of events drawn in proportion to their weight, which leaves none."""
-    X, target, weight = events
-    rows = generator.choice(len(X), number, p=weight.astype(np.float64) / weight.sum(dtype=np.float64))
-    return X[rows], target[rows]
 
 
 def judged(data: Any, seed: int) -> dict[str, Any]:

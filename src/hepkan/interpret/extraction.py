@@ -20,6 +20,7 @@ from hepkan.interpret.formula import Formula
 from hepkan.interpret.objective import Objective
 from hepkan.interpret.primitives import Primitive, choose
 from hepkan.interpret.refit import refit
+from hepkan.interpret.sampling import sampled
 from hepkan.interpret.shapes import GRID, RESOLVED, Shape, additive, criterion, eliminated, follow
 from hepkan.interpret.snapping import Snapping, snapped
 from hepkan.nn.networks import KAN
@@ -71,7 +72,7 @@ def symbolic(
         tolerance: how much worse than the network the formula may be, in parts of what the network gains over a
             constant; of a network of few numbers: than the simpler structure that Schwarz's criterion prefers to it.
         margin: how far beyond the data functions must be defined, relative to their range.
-        max_events: events used, at equal steps of the order given.
+        max_events: about so many events are used, in proportion to their weights; see `interpret.sampling`.
 
     Raises:
         UsageError: no KAN, shapes that do not fit, an unknown loss or primitive.
@@ -145,8 +146,10 @@ def _events(
     x = floats(X)
     if x.ndim != 2 or x.shape[1] != model.n_features:
         raise UsageError(f"X needs the shape (n, {model.n_features}), however it has {x.shape}.")
-    rows = np.unique(np.linspace(0, max(len(x) - 1, 0), min(len(x), most)).round().astype(np.intp))
-    share = None if weight is None else floats(weight)[rows]
+    own = None if weight is None else floats(weight)
+    if own is not None and own.shape != (len(x),):
+        raise UsageError(f"weight needs the shape ({len(x)},), however it has {own.shape}.")
+    rows, share = sampled(model, x, own, most)
     if y is None:
         target = evaluate(network_graph(model).roots, x[rows])
         kept = np.isfinite(x[rows]).all(axis=1)

@@ -99,13 +99,11 @@ def _searched(folder: str | Path, run: RunNetwork, tolerance: float, events: int
         )
     kept, weight = run.train.for_training(run.card.negative_weights)
     name = None if run.train.classification else "mse"
-    rows = np.random.default_rng(0).permutation(len(kept.X))[:events]
-    shares = None if weight is None else np.asarray(weight)[rows]
     formula = symbolic(
         model,
-        kept.X[rows],
-        np.asarray(kept.y)[rows],
-        shares,
+        kept.X,
+        np.asarray(kept.y),
+        weight,
         names=list(run.train.names),
         loss=name,
         tolerance=tolerance,
