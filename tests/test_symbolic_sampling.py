@@ -68,3 +68,9 @@ def test_a_formula_of_few_events_does_not_grow_where_the_network_does_not() -> N
 def test_weights_of_another_length_are_refused() -> None:
     with pytest.raises(UsageError, match=r"weight needs the shape \(20000,\), however it has \(7,\)"):
         hepkan.symbolic(MODEL, X, weight=np.ones(7))
+
+
+@pytest.mark.parametrize("number", [0, -1, 29])
+def test_too_few_events_to_use_are_refused(number: int) -> None:
+    with pytest.raises(UsageError, match=f"at least 30 events, however max_events={number}"):
+        hepkan.symbolic(MODEL, X, max_events=number)

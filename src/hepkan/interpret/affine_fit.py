@@ -150,9 +150,9 @@ def _searched(primitives: Sequence[Primitive], u: Floats, y: Floats, weight: Flo
     """Return the best fit of each primitive from all its starts, of those that are defined on the span."""
     some = slice(None, None, max(1, len(u) // _FIRST_POINTS))
     share = weight[some] / weight[some].sum()
-    starts = [(one, *_starts(one.family, one.domain)) for one in primitives]
     kept: list[Start] = []
-    for one, a, b in starts:
+    for one in primitives:
+        a, b = _starts(one.family, one.domain)
         if not len(a):
             continue
         r2 = _project(one.function(a[:, None] * u[some] + b[:, None]), y[some], share)[2]

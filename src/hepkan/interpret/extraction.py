@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hepkan.errors import DataError, UsageError
 from hepkan.interpret.candidates import Candidate, candidates
-from hepkan.interpret.checks import Events, checked_events, floats
+from hepkan.interpret.checks import FEWEST, Events, checked_events, floats
 from hepkan.interpret.conversion import Edge, network_graph
 from hepkan.interpret.evaluation import Program, evaluate
 from hepkan.interpret.expression import Expression, Spline, Sum, constants_of, splines_of, substituted, transform
@@ -75,7 +75,7 @@ def symbolic(
         max_events: about so many events are used, in proportion to their weights; see `interpret.sampling`.
 
     Raises:
-        UsageError: no KAN, shapes that do not fit, an unknown loss or primitive.
+        UsageError: no KAN, shapes that do not fit, too few max_events, an unknown loss or primitive.
         DataError: NaN, too few events, features or targets that do not vary, a network that is constant.
 
     References:
@@ -149,6 +149,8 @@ def _events(
     own = None if weight is None else floats(weight)
     if own is not None and own.shape != (len(x),):
         raise UsageError(f"weight needs the shape ({len(x)},), however it has {own.shape}.")
+    if most < FEWEST:
+        raise UsageError(f"A formula needs at least {FEWEST} events, however max_events={most}.")
     rows, share = sampled(model, x, own, most)
     if y is None:
         target = evaluate(network_graph(model).roots, x[rows])
