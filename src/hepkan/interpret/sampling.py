@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hepkan.interpret.judging import BATCH
+from hepkan.interpret.trace import layer_inputs
 from hepkan.nn import KAN
 
 Floats = NDArray[np.float64]
@@ -41,17 +41,9 @@ def sampled(model: KAN, x: Floats, weight: Floats | None, most: int) -> tuple[Ro
     return rows[order], share[order]
 
 
-@torch.no_grad()
 def _outermost(model: KAN, x: Floats) -> Rows:
     """Return the events with the smallest and the largest finite value of each input and each hidden node."""
-    device = next(model.parameters()).device
-    parts = []
-    for some in np.array_split(x, max(1, -(-len(x) // BATCH))):
-        z = model.coordinates(torch.as_tensor(some, dtype=torch.get_default_dtype(), device=device))
-        values = [z]
-        for layer in list(model.layers)[:-1]:
-            values.append(z := layer(z))
-        parts.append(torch.cat(values, dim=1).cpu().numpy())
-    every = np.concatenate(parts)
+    values = layer_inputs(model, torch.as_tensor(x).to(next(model.parameters())))[:-1]
+    every = torch.cat(values, dim=1).cpu().numpy()
     low, high = (np.where(np.isfinite(every), every, sign * np.inf) for sign in (1, -1))
     return np.unique(np.concatenate([low.argmin(axis=0), high.argmax(axis=0)]))
