@@ -2,7 +2,7 @@
 
     python benchmarks/pruning.py ...   # chooses ten inputs for every seed
     python benchmarks/multijet_formula.py --judge --data samples/multijet-full.parquet \\
-        --test samples/multijet-test.parquet
+        --test samples/multijet-judge.parquet
 
 For every seed a small KAN of the ten inputs that `pruning.py` has chosen is trained to the outputs of the whole network
 (`RECIPE`), loses edges, and is turned into a formula of few primitives, all of it on training events; validation events
@@ -44,21 +44,22 @@ RESULT = Path(__file__).parent / "results" / "multijet_formula.json"
 KEPT = ROOT / "runs" / "formula"
 SEEDS, ALLOWED = 5, 0.01
 RECIPE: dict[str, Any] = {
-    "network": {"hidden": 6, "grid": 2, "degree": 2, "base": "linear", "input_map": "standard"},
+    "network": {"hidden": 10, "grid": 2, "degree": 2, "base": "linear", "input_map": "standard"},
     "training": {
         "loss": "mse",
         "batch": 512,
-        "average": 0.99,
-        "epochs": 16,
-        "patience": 16,
+        "average": 0.998,
+        "epochs": 24,
+        "patience": 24,
         "learning_rate": 0.02,
         "weight_decay": 0.003,
     },
-    "edges": 30,
+    "edges": 50,
     "finetune": {"batch": 512, "average": 0.98, "epochs": 1, "learning_rate": 0.01, "weight_decay": 0.003},
-    "last": {"loss": "mse", "batch": 512, "average": 0.99, "epochs": 10, "patience": 10, "learning_rate": 0.01,
+    "last": {"loss": "mse", "batch": 512, "average": 0.998, "epochs": 16, "patience": 16, "learning_rate": 0.01,
              "weight_decay": 0.001},
-    "symbolic": {"primitives": ["log", "exp", "tanh", "square"], "tolerance": 0.02},
+    # Nothing that grows without bounds between and beyond the events of the search, nor is undefined: no log, no exp.
+    "symbolic": {"primitives": ["tanh", "square", "gaussian", "arctan"], "tolerance": 0.02},
     "refined": 10,
     "events": 2_000,
     "events_of_last_fit": 20_000,
@@ -169,14 +170,14 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 def verdict(rows: list[dict[str, Any]]) -> str:
     """Return whether the claim holds."""
-    closed = sum(row["splines"] == 0 and row["judged"]["formula"]["difference"][0] >= -ALLOWED for row in rows)
+    closed = [row["judged"]["formula"]["difference"][0] for row in rows if row["splines"] == 0]
     value, error = pruning.mean([row["judged"]["formula"]["difference"] for row in rows])
-    word = "is met" if value >= -ALLOWED else "is missed"
+    word = "is met" if len(closed) == len(rows) and value >= -ALLOWED else "is missed"
     count = f"{len(rows)} of {SEEDS} seeds done"
     return (
-        f"The AUC of the formula differs from that of the whole network by {with_error(value, error)} ({count}): "
-        f"the target of at most {ALLOWED} lost {word}. {closed} of {len(rows)} formulae without splines lose no "
-        "more than that."
+        f"The AUC of the formula differs from that of the whole network by {with_error(value, error)} ({count}); "
+        f"{len(closed)} of {len(rows)} formulae are closed, without splines, and {sum(x >= -ALLOWED for x in closed)} "
+        f"of these lose no more than {ALLOWED}: the target, all closed and at most {ALLOWED} lost on average, {word}."
     )
 
 

@@ -1,7 +1,7 @@
 """How few of the 43 inputs of the multijet task a KAN needs, and whether seeds agree on them.
 
     python benchmarks/multijet.py ...   # trains the networks that are pruned here
-    python benchmarks/pruning.py --data samples/multijet-full.parquet --test samples/multijet-test.parquet --judge
+    python benchmarks/pruning.py --data samples/multijet-full.parquet --test samples/multijet-judge.parquet --judge
 
 Every network of `runs/multijet-full` is pruned with one recipe (`RECIPE`). Inputs go by their measured effect on the
 outputs for validation events, at first many at a time, with an epoch of training in between. The last ten are then
@@ -42,11 +42,12 @@ Arrays = tuple[Any, Any, Any]
 TRAIN = {"batch": 1024, "average": 0.99}
 RECIPE: dict[str, Any] = {
     "path": {"least": 10, "fraction": 0.15, "finetune": {"epochs": 1, "learning_rate": 5e-3, "weight_decay": 0.05}},
-    "exchange": {"depth": 3, "rounds": 10, "events": 10_000},
-    "repeat": {"loss": "mse", "epochs": 24, "patience": 8, "learning_rate": 8e-3, "weight_decay": 0.03},
+    "exchange": {"depth": 3, "rounds": 20, "events": 40_000},
+    "repeat": {"loss": "mse", "epochs": 60, "patience": 60, "average": 0.999, "learning_rate": 8e-3,
+               "weight_decay": 0.03},
     "last": {"epochs": 8, "patience": 8, "learning_rate": 2e-3, "weight_decay": 0.1},
     "events": 10_000,
-}
+}  # fmt: skip
 
 
 def prune_seed(data: Any, seed: int) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def trained(model: hepkan.KAN, names: Sequence[str], parts: list[Arrays]) -> hep
     small = remove_inputs(model, [name for name in model.input_names if name not in names], judges, sizes)
     outputs = [(events, *teacher(model, events, weight)) for events, _, weight in parts]
     link = small.link
-    hepkan.fit(small, *outputs, **TRAIN, **RECIPE["repeat"], fit_inputs=False)
+    hepkan.fit(small, *outputs, **{**TRAIN, **RECIPE["repeat"]}, fit_inputs=False)
     small.link = link
     hepkan.fit(small, *parts, **TRAIN, **RECIPE["last"], fit_inputs=False)
     return small
