@@ -52,7 +52,7 @@ sample: $(VENV)/.installed
 sample-top-dm: $(VENV)/.installed
 	$(BIN)/hepkan generate top_dm --events 8000 --seed 1 --workers 2 -o src/hepkan/tasks/samples/top_dm.parquet
 
-# The samples behind the numbers of README: three hours on two cores, kept out of git.
+# The samples behind the numbers of README: three and a half hours on two cores, kept out of git.
 full-sample: $(FULL) $(TEST) $(JUDGE) $(JETS) $(DARK) $(DARK_TEST) $(DARK_JUDGE)
 
 $(FULL): | $(VENV)/.installed
