@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepkan.errors import DataError
 from hepkan.interpret.affine_fit import AffineFit, affine_fits
-from hepkan.interpret.expression import Call, Expression, Input, Sum, complexity, transform
+from hepkan.interpret.evaluation import Program
+from hepkan.interpret.expression import Call, Expression, Input, Sum, complexity, ordered, transform
+from hepkan.interpret.objective import Objective
 from hepkan.interpret.primitives import PRIMITIVES, Primitive
+from hepkan.interpret.refit import refit
+from hepkan.interpret.tidying import tidied
 
 Floats = NDArray[np.float64]
 
@@ -29,16 +33,18 @@ class Candidate:
         body: the function, of the feature in column 0.
         r2: share of the variance that it explains.
         name: short name of its shape.
+        more: what its variable costs where it stands more than once.
     """
 
     body: Expression
     r2: float
     name: str
+    more: int = 0
 
     @property
     def complexity(self) -> int:
         """Cost of the function."""
-        return complexity([self.body])
+        return complexity([self.body]) + self.more
 
     @property
     def score(self) -> float:
@@ -59,6 +65,9 @@ def candidates(
     nested: str = "none",
     margin: float = 0.01,
     keep: int = 8,
+    ridge: float = 0.0,
+    trend: bool = False,
+    price: int = 0,
 ) -> list[Candidate]:
     r"""Return the best candidates for values of a function at points, best first.
 
@@ -73,6 +82,10 @@ def candidates(
             take in a sum of logarithms; `power` for :math:`(c f(a x + b) + d)^{1/q}`, for values of one sign.
         margin: how far beyond the range of x, relative to it, candidates must be defined. A positive x stays positive.
         keep: how many to return.
+        trend: also try primitives on top of a polynomial of degree 2.
+        price: complexity of the variable: a long sum is multiplied out where the variable stands beside a function of
+            it.
+        ridge: how much terms that cancel count against a candidate; see `hepkan.interpret.refit.refit`.
 
     Raises:
         DataError: too few points, or values that do not vary.
@@ -83,7 +96,23 @@ def candidates(
     found += _polynomials(points, values, share)
     if nested != "none":
         found += _nested(points, values, share, span, [p for p in primitives if p.name in _NESTED], nested)
-    return sorted((one for one in found if np.isfinite(one.r2)), key=lambda one: one.score)[:keep]
+    if trend:
+        found += _trended(points, values, share, primitives, span)
+    finite = [replace(one, more=price * _twice(one)) for one in found if np.isfinite(one.r2)]
+
+    def value(one: Candidate) -> float:
+        return one.score + (float(np.log10(1.0 + ridge * _cancelling(one, points))) if ridge else 0.0)
+
+    return sorted(finite, key=value)[:keep]
+
+
+def _twice(one: Candidate) -> bool:
+    return isinstance(one.body, Sum) and len(one.body.terms) > 1 and _X in one.body.terms
+
+
+def _cancelling(one: Candidate, points: Floats) -> float:
+    program = Program([one.body], points[:, None])
+    return float(program.cancelling(program.values(program.start), program.start).sum())
 
 
 def guarded(points: Floats, margin: float) -> tuple[float, float]:
@@ -127,6 +156,30 @@ def _polynomials(x: Floats, y: Floats, weight: Floats) -> list[Candidate]:
         terms = (_X, *powers[: degree - 1])
         body = Sum(terms, tuple(factors[1:].tolist()), float(factors[0]))
         found.append(Candidate(body, float(r2), f"polynomial {degree}"))
+    return found
+
+
+def _trended(
+    x: Floats, y: Floats, weight: Floats, primitives: Sequence[Primitive], span: tuple[float, float]
+) -> list[Candidate]:
+    """Return the best primitive with a parabola below it, both fitted together from two starts: either one first."""
+    share = weight / weight.sum()
+    objective = Objective("mse", y[:, None], share)
+    parabola = np.polynomial.Polynomial.fit(x, y, 2, w=np.sqrt(share)).convert()
+    square, variance, found = Call(PRIMITIVES["square"], _X), objective.of_constant(), []
+    for below in (parabola, np.polynomial.Polynomial([0.0])):
+        try:
+            fit = affine_fits(x, y - below(x), share, primitives, span=span)[0]
+        except DataError:  # the parabola leaves nothing
+            continue
+        shift, slope, bend = [*below.coef.tolist(), 0.0, 0.0][:3]
+        start = tidied([Sum((_single(fit).body, _X, square), (1.0, slope, bend), shift)])
+        body, loss, _ = refit(start, x[:, None], objective, steps=40, tolerance=1e-3)
+        calls = [node for node in ordered(body) if isinstance(node, Call)]
+        ends = Program(body, np.array(span)[:, None])
+        values = ends.values(ends.start)
+        if all(call.primitive.allows(values[ends.place[id(call.argument)]]) for call in calls):
+            found.append(Candidate(body[0], 1.0 - loss / variance, f"{_single(fit).name} on a parabola"))
     return found
 
 

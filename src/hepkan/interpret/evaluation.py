@@ -110,6 +110,27 @@ class Program:
         numbers[free] = own
         return numbers
 
+    def cancelling(self, values: Sequence[Floats], constants: Floats) -> Floats:
+        r"""Return for each free constant of a sum how much its term cancels against others, zero for other constants.
+
+        .. math:: \frac{c_i^2 \langle t_i^2 \rangle}{\mathrm{var}(b + \sum_i c_i t_i)}
+
+        over events, with t = 1 for the bias b: about 1 where a term is as large as the sum varies, and
+        :math:`10^{2k}` where k digits of it are lost.
+        """
+        result = np.zeros(len(constants))
+        for number, (_, free) in self._sums.items():
+            if not len(free):
+                continue
+            spread = values[number].var()
+            if not spread > 0.0:
+                continue
+            squares = np.array([*(np.square(values[place]).mean() for place in self.inputs[number]), 1.0])
+            block = slice(self.offsets[number], self.offsets[number + 1])
+            with np.errstate(all="ignore"):
+                result[block] = np.square(constants[block]) * squares[free] / spread
+        return result
+
     def outputs(self, values: Sequence[Floats]) -> Floats:
         """Return the outputs among the values, `(n, outputs)`."""
         return np.stack([values[place] for place in self._outputs], axis=1)

@@ -14,7 +14,7 @@ from hepkan.interpret.evaluation import Program
 from hepkan.interpret.expression import Call, Expression, Sum, complexity, ordered, substituted
 from hepkan.interpret.objective import Objective
 from hepkan.interpret.primitives import Primitive
-from hepkan.interpret.refit import Refit, refit
+from hepkan.interpret.refit import PRECISE, Refit, refit
 from hepkan.interpret.tidying import tidied
 
 Floats = NDArray[np.float64]
@@ -37,6 +37,7 @@ def exchanged(
     primitives: Sequence[Primitive],
     *,
     margin: float = 0.01,
+    precision: float = PRECISE,
 ) -> Refit:
     """Try other primitives in place of each one, fitting all constants again, while Schwarz's criterion falls.
 
@@ -53,6 +54,7 @@ def exchanged(
         objective: the loss.
         primitives: the functions to choose from.
         margin: how far beyond the data functions must be defined, relative to their range.
+        precision: fits to all events stop when a step lowers the loss by a smaller part.
     """
     scale = objective.of_constant()
     rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), _SOME)).round().astype(np.intp))
@@ -62,7 +64,7 @@ def exchanged(
         size = complexity(one.roots)
         return len(X) * float(np.log(one.loss / scale + _LIKE)) + size * float(np.log(len(X)))
 
-    best = refit(roots, X, objective, steps=30)
+    best = refit(roots, X, objective, steps=30, tolerance=precision)
     for _ in range(_ROUNDS):
         trials = [
             refit(tidied(trial), some, part, steps=25, tolerance=1e-2)
@@ -71,7 +73,7 @@ def exchanged(
         finite = [one for one in trials if np.isfinite(one.loss)]
         if not finite:
             break
-        fitted = refit(min(finite, key=value).roots, X, objective, steps=60)
+        fitted = refit(min(finite, key=value).roots, X, objective, steps=60, tolerance=precision)
         if not np.isfinite(fitted.loss) or value(fitted) >= value(best) - 1.0:
             break
         best = fitted

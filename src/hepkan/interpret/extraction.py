@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +32,10 @@ Known = dict[tuple[int, int, int], tuple[Floats, Floats, list[Candidate]]]
 
 SMALL = 400
 """Numbers of a network up to which its splines are fitted again while edges are taken away and exchanged."""
+RIDGE = 1e-6
+"""Of the loss when edges of a large network are exchanged: three digits that cancel cost as much as the loss itself."""
+NEAR = 1e-4
+"""Fits of what comes from a large network stop when a step lowers the loss by a smaller part: no constant is exact."""
 LOST = 0.1
 """Part of the network's gain that edges may take with them; with more, Schwarz's criterion had too few events."""
 _IN_CONTEXT = 3
@@ -56,8 +61,10 @@ def symbolic(
     tried in the network, each after a fit of all constants, and the simplest one wins whose loss stays within
     `tolerance`; where none does the edge stays a spline, which the formula carries as a piecewise polynomial. A network
     of few numbers also loses the edges it does not need first, or gives way to a plain sum of functions of its features
-    that does as well, and its splines are fitted again all the time. Last come
-    a joint fit, the removal of terms, and known constants, where the loss does not suffer.
+    that does as well, and its splines are fitted again all the time. In a larger one an edge may also become a
+    primitive on a parabola, and sums of large terms that cancel are avoided, so that printed digits suffice and other
+    events of the same kind are safe. Last come a joint fit, the removal of terms, and known constants, where the loss
+    does not suffer.
 
     **Shape** X: `(n, features)`, y: `(n,)` labels or `(n, outputs)`, weight: `(n,)`.
 
@@ -91,20 +98,22 @@ def symbolic(
     table = choose(primitives)
     network, seen = State(shape.roots, shape.loss), []
     small = len(constants_of(shape.roots)) <= SMALL and len(shape.roots) == 1
-    ends: list[tuple[tuple[Expression, ...], float]] = []
+    ends: list[tuple[tuple[Expression, ...], float, dict[str, Any]]] = []
     if small:
         shape = _simplest(shape, events, objective, tolerance, scale)
         seen.append(State(shape.roots, shape.loss))
     allowed = shape.loss + tolerance * max(scale - shape.loss, 0.0)
     if small:
         how = Snapping(primitives=table, margin=margin, exact=EXACT * scale)
-        ends = [(one.roots, one.loss) for one in snapped(shape, events.X, objective, how)[:2]]
+        ends = [(one.roots, one.loss, {"objective": objective}) for one in snapped(shape, events.X, objective, how)[:2]]
     if not ends or min(end[1] for end in ends) > allowed:
-        ends.append(_greedy(_frozen(shape), events.X, objective, table, margin, allowed, seen))
+        steady = replace(objective, ridge=RIDGE)
+        exchanged = _greedy(_frozen(shape), events.X, steady, table, margin, allowed, seen)
+        ends.append((*exchanged, {"objective": steady, "precision": NEAR}))
     formulas = []
-    for roots, _ in ends:
+    for roots, _, how_fitted in ends:
         level = tolerance_of(len(events.X))
-        end = finished(roots, events.X, objective, tolerance=level, primitives=table, margin=margin)
+        end = finished(roots, events.X, tolerance=level, primitives=table, margin=margin, **how_fitted)
         if np.isfinite(end.loss):
             formulas.append((end.loss, end.roots))
             seen.append(State(end.roots, end.loss))
@@ -254,13 +263,19 @@ def _tables(
         key = edge[2:]
         if key not in known or not (np.array_equal(known[key][0], x) and np.array_equal(known[key][1], y)):
             try:
-                table = candidates(x, y, primitives=primitives, margin=margin, keep=_IN_CONTEXT)
+                more: dict[str, Any] = {"ridge": RIDGE, "trend": True, "price": _price(edge.variable)}
+                table = candidates(x, y, primitives=primitives, margin=margin, keep=_IN_CONTEXT, **more)
             except DataError:
                 flat = Sum((), (), float(np.median(y)))
                 table = [Candidate(flat, 1.0, "constant")] if np.ptp(y) < 1e-9 * (1.0 + np.abs(y).max()) else []
             known[key] = x, y, table
         tables.append(known[key][2])
     return tables
+
+
+def _price(variable: Expression) -> int:
+    """Return the complexity of writing a variable once more."""
+    return 2 * len(variable.terms) if isinstance(variable, Sum) else 0
 
 
 def _in_context(

@@ -14,9 +14,9 @@ from hepkan.interpret.expression import Expression, complexity, splines_of
 from hepkan.interpret.formula import Row, rounded_text
 from hepkan.interpret.objective import Objective
 from hepkan.interpret.primitives import Primitive
-from hepkan.interpret.refit import Refit, refit
+from hepkan.interpret.refit import PRECISE, Refit, refit
 from hepkan.interpret.rounding import rounded
-from hepkan.interpret.tidying import reduced, tidied
+from hepkan.interpret.tidying import reduced, straightened, tidied
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +43,7 @@ def finished(
     tolerance: float,
     primitives: Sequence[Primitive],
     margin: float = 0.01,
+    precision: float = PRECISE,
 ) -> Refit:
     """Return a formula after a joint fit, with functions exchanged for better or simpler ones that look like them.
 
@@ -55,16 +56,18 @@ def finished(
         tolerance: part of the loss by which a simplification may raise it.
         primitives: the functions to choose from.
         margin: how far beyond the data functions must be defined, relative to their range.
+        precision: fits stop when a step lowers the loss by a smaller part.
     """
     scale = objective.of_constant()
     enough, zero = (SEPARATED, SEPARATED) if objective.name == "cross_entropy" else (1e-3 * EXACT, SINGLE)
-    best = refit(tidied(roots), X, objective, steps=100, enough=enough * scale)
+    best = refit(tidied(roots), X, objective, steps=100, tolerance=precision, enough=enough * scale)
     if not np.isfinite(best.loss):
         return best
-    best = exchanged(best.roots, X, objective, primitives, margin=margin)
+    best = straightened(best.roots, X, objective, precision=precision)
+    best = exchanged(best.roots, X, objective, primitives, margin=margin, precision=precision)
     allowed = best.loss * (1.0 + tolerance) + zero * scale
-    best = reduced(best.roots, X, objective, allowed=allowed)
-    best = rounded(tidied(best.roots), X, objective, allowed=allowed)
+    best = reduced(best.roots, X, objective, allowed=allowed, precision=precision)
+    best = rounded(tidied(best.roots), X, objective, allowed=allowed, precision=precision)
     return Refit(best.roots, best.loss, {})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -73,11 +73,13 @@ class Objective:
         name: as in `hepkan.losses.LOSSES`.
         target: what the outputs should be.
         weight: share of each event.
+        ridge: how much fits dislike sums of large terms that cancel; see `hepkan.interpret.refit.refit`.
     """
 
     name: str
     target: Floats
     weight: Floats
+    ridge: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in TERMS:
@@ -106,4 +108,4 @@ class Objective:
     def part(self, rows: NDArray[np.intp]) -> Objective:
         """Return the same over some events."""
         weight = self.weight[rows]
-        return Objective(self.name, self.target[rows], weight / weight.sum())
+        return replace(self, target=self.target[rows], weight=weight / weight.sum())

@@ -15,6 +15,8 @@ from hepkan.interpret.objective import Objective
 
 Floats = NDArray[np.float64]
 
+PRECISE = 1e-10
+"""Part of the loss below which a step is not worth another one, where constants are to be exact."""
 _DAMPING = 1e-3
 _LARGEST_DAMPING = 1e12
 _LARGEST_ROW = 1e150
@@ -35,7 +37,7 @@ def refit(
     objective: Objective,
     *,
     steps: int = 50,
-    tolerance: float = 1e-10,
+    tolerance: float = PRECISE,
     enough: float = 0.0,
 ) -> Refit:
     r"""Lower the loss by steps :math:`(J^T H J + \lambda D) \delta = -J^T g` in all free constants.
@@ -43,6 +45,10 @@ def refit(
     H and g are curvature and slope of the loss by the outputs, D the diagonal of :math:`J^T H J`. The steps come from
     an orthogonal factorisation, so that nearly redundant constants do no harm. A step that leaves the domain of a
     function makes the loss infinite and is refused.
+
+    With a `ridge` of the objective, r, what is lowered is :math:`L (1 + r \sum_i k_i)` with
+    :math:`k_i` of `Program.cancelling`: functions far out on their flat parts, whose huge multiples cancel, can imitate
+    anything, but neither a printed constant nor an event beyond those of the fit survives it. A loss of zero stays one.
 
     **Shape** X: `(n, features)`.
 
@@ -63,6 +69,7 @@ def refit(
     loss = objective(program.outputs(values))
     if not np.isfinite(loss) or not len(constants):
         return Refit(tuple(roots), loss, {id(node): node for node in program.nodes})
+    level = _level(program, values, constants, objective)
     damping, still = _DAMPING, 0
     for _ in range(steps):
         rows, right = _equations(program, values, constants, objective)
@@ -74,20 +81,20 @@ def refit(
             step = _solve(factor, projected, scale, damping)
             trial = constants + step
             new_values = program.values(trial)
-            new = objective(program.outputs(new_values))
-            if new < loss:
-                gain = loss - new
-                constants, values, loss, moved = trial, new_values, new, True
+            new = _level(program, new_values, trial, objective)
+            if new < level:
+                gain = level - new
+                constants, values, level, moved = trial, new_values, new, True
                 damping = max(damping / 8.0, 1e-14)
                 break
             damping *= 6.0
-        if not moved or loss <= enough:
+        if not moved or level <= enough:
             break
-        still = still + 1 if gain < tolerance * loss else 0
+        still = still + 1 if gain < tolerance * level else 0
         if still >= 2:
             break
     moved_to = with_constants(roots, constants)
-    return Refit(moved_to.roots, loss, moved_to.new)
+    return Refit(moved_to.roots, objective(program.outputs(values)), moved_to.new)
 
 
 def spreads(roots: Sequence[Expression], X: Floats, objective: Objective, rise: float) -> Floats:
@@ -110,6 +117,14 @@ def spreads(roots: Sequence[Expression], X: Floats, objective: Objective, rise: 
         return np.asarray(np.sqrt(2.0 * rise * np.square(inverse).sum(axis=1)) / scale)
 
 
+def _level(program: Program, values: Sequence[Floats], constants: Floats, objective: Objective) -> float:
+    """Return what a fit lowers: the loss, and more of it the more terms cancel."""
+    loss = objective(program.outputs(values))
+    if not objective.ridge or not np.isfinite(loss):
+        return loss
+    return loss * (1.0 + objective.ridge * float(program.cancelling(values, constants).sum()))
+
+
 def _equations(
     program: Program, values: Sequence[Floats], constants: Floats, objective: Objective
 ) -> tuple[Floats, Floats]:
@@ -121,6 +136,12 @@ def _equations(
         rows.append(root[:, None] * program.jacobian(values, constants, output))
         share = np.sqrt(np.abs(objective.weight)) * np.sign(objective.weight)
         right.append(-share * terms.slope[:, output] / np.sqrt(terms.curvature[:, output]))
+    if objective.ridge:
+        loss = objective(program.outputs(values))
+        size = np.sqrt(2.0 * objective.ridge * loss * program.cancelling(values, constants))
+        kept = size > 0.0
+        rows.append(np.diag(size / np.where(kept, np.abs(constants), 1.0))[kept])
+        right.append(-(size * np.sign(constants))[kept])
     return np.concatenate(rows), np.concatenate(right)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hepkan.interpret.expression import Expression, Sum, ordered, transform, walk_sums
 from hepkan.interpret.objective import Objective
-from hepkan.interpret.refit import Refit, refit, spreads
+from hepkan.interpret.refit import PRECISE, Refit, refit, spreads
 
 Floats = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def exact_number(value: float) -> sympy.Expr | None:
         if abs(near.value - abs(value)) <= 4e-16 * near.value:
             return near.symbol if value > 0 else -near.symbol
     fraction = Fraction(value).limit_denominator(1000)
-    if float(fraction) == value:
+    if float(fraction) == value and abs(value) < 1e6:
         return sympy.Rational(fraction.numerator, fraction.denominator)
     return None
 
@@ -101,7 +101,13 @@ def proposals(value: float, spread: float, uncertainty: float = 0.0) -> Iterator
 
 
 def rounded(
-    roots: Sequence[Expression], X: Floats, objective: Objective, *, allowed: float, closeness: float = 0.02
+    roots: Sequence[Expression],
+    X: Floats,
+    objective: Objective,
+    *,
+    allowed: float,
+    closeness: float = 0.02,
+    precision: float = PRECISE,
 ) -> Refit:
     """Replace constants by known ones, one at a time and fitting the others again, where the loss stays good enough.
 
@@ -111,8 +117,9 @@ def rounded(
         objective: the loss.
         allowed: the largest loss that is good enough.
         closeness: how far a known constant may be, relative to the constant.
+        precision: fits stop when a step lowers the loss by a smaller part.
     """
-    best = refit(roots, X, objective, steps=30)
+    best = refit(roots, X, objective, steps=30, tolerance=precision)
     refused: set[tuple[int, int]] = set()
     while True:
         target = _closest(best.roots, _uncertainties(best, X, objective, allowed), refused, closeness)
@@ -120,7 +127,8 @@ def rounded(
             return best
         number, place, values = target
         for value in values:
-            trial = refit(_fixed(best.roots, number, place, value), X, objective, steps=20, enough=0.0)
+            other = _fixed(best.roots, number, place, value)
+            trial = refit(other, X, objective, steps=20, tolerance=precision, enough=0.0)
             if trial.loss <= allowed:
                 best = trial
                 break

@@ -10,12 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepkan.interpret.expression import Call, Expression, Input, Product, Sum, ordered, transform, walk_sums
+from hepkan.interpret.evaluation import Program, evaluate
+from hepkan.interpret.expression import (
+    Call,
+    Expression,
+    Input,
+    Product,
+    Sum,
+    ordered,
+    substituted,
+    transform,
+    walk_sums,
+)
 from hepkan.interpret.objective import Objective
-from hepkan.interpret.refit import Refit, refit
+from hepkan.interpret.refit import PRECISE, Refit, refit
 
 Floats = NDArray[np.float64]
 
+_STRAIGHT = 1e-6
+"""Part of the variance of a function that may be missed by the line that takes its place."""
 _LARGEST_EXPONENT = 300.0
 """Exponents of this size stay where they are: their exponential would be no number."""
 
@@ -120,15 +133,66 @@ def _simple(node: Sum) -> Expression:
     return node.terms[0] if len(node.terms) == 1 and node.coefficients[0] == 1.0 and node.bias == 0.0 else node
 
 
-def reduced(roots: Sequence[Expression], X: Floats, objective: Objective, *, allowed: float) -> Refit:
+def straightened(roots: Sequence[Expression], X: Floats, objective: Objective, *, precision: float = PRECISE) -> Refit:
+    """Put a straight line in place of every function that is one on the range of its argument, and fit again.
+
+    A line that costs more than `precision` of the loss is not taken.
+
+    **Shape** X: `(n, features)`.
+    """
+    best = Refit(tuple(roots), objective(evaluate(roots, X)), {})
+    refused: set[int] = set()
+    while True:
+        program = Program(best.roots, X)
+        values = program.values(program.start)
+        for number, node in enumerate(program.nodes):
+            if not isinstance(node, Call) or number in refused:
+                continue
+            line = _line(values[program.place[id(node.argument)]], values[number])
+            if line is not None:
+                break
+        else:
+            return best
+        slope, shift = line
+        moved = substituted(
+            best.roots, {id(node): lambda new, c=slope, d=shift: Sum((new.argument,), (c,), d)}  # type: ignore[attr-defined, misc]
+        )
+        trial = refit(tidied(moved.roots), X, objective, steps=20, tolerance=precision)
+        if trial.loss <= best.loss * (1.0 + precision):
+            best, refused = trial, set()
+        else:
+            refused.add(number)
+
+
+def _line(x: Floats, y: Floats) -> tuple[float, float] | None:
+    """Return slope and value at zero of a line through all points, or None where they bend."""
+    middle, away = y.mean(), x - x.mean()
+    square = away @ away
+    slope = (away @ y) / square if square > 0.0 else 0.0
+    rest = y - middle - slope * away
+    if not rest @ rest <= _STRAIGHT * ((y - middle) @ (y - middle)):
+        return None
+    return float(slope), float(middle - slope * x.mean())
+
+
+def reduced(
+    roots: Sequence[Expression], X: Floats, objective: Objective, *, allowed: float, precision: float = PRECISE
+) -> Refit:
     """Take terms of sums away, one at a time and fitting the rest again, while the loss stays at most `allowed`.
 
     In the end every term that is left has been tried on the final graph. A term that a larger graph could not spare is
     tried late, for a smaller one can hardly spare it either.
 
     **Shape** X: `(n, features)`.
+
+    Arguments:
+        roots: a fitted graph.
+        X: raw features.
+        objective: the loss.
+        allowed: loss that a simpler graph may have.
+        precision: fits stop when a step lowers the loss by a smaller part.
     """
-    best = refit(roots, X, objective, steps=30)
+    best = refit(roots, X, objective, steps=30, tolerance=precision)
     known: dict[tuple[Any, ...], int] = {}
     needed: set[int] = set()
     refused: set[tuple[int, int]] = set()
@@ -138,7 +202,7 @@ def reduced(roots: Sequence[Expression], X: Floats, objective: Objective, *, all
         if choice is None:
             return best
         number, node, place = choice
-        trial = refit(_without(best.roots, node, place), X, objective, steps=20)
+        trial = refit(_without(best.roots, node, place), X, objective, steps=20, tolerance=precision)
         if trial.loss <= allowed:
             best = Refit(tidied(trial.roots), trial.loss, {})
             refused = set()
