@@ -23,8 +23,7 @@ demo: $(VENV)/.installed
 	$(BIN)/hepkan run multijet --quick -o runs/demo
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"

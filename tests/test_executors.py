@@ -178,7 +178,7 @@ def test_dask_gives_the_same_and_says_what_is_wrong(
 def test_scan_on_dask_with_a_killed_worker_is_the_same_scan(
     scheduler: str, workers: list[subprocess.Popen[bytes]], sample: Path, tmp_path: Path
 ) -> None:
-    overrides = ["bootstrap=20", "train.epochs=60", "train.patience=60", "model.batch=16"]
+    overrides = ["bootstrap=20", "train.epochs=30", "train.patience=30", "model.batch=16"]
     card = load_card("multijet", models=["kan"], data=sample, seeds=2, overrides=overrides)
     vary = ["model.hidden=2,3,4"]
     scan(card, vary, output=tmp_path / "here")
