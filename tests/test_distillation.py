@@ -47,6 +47,19 @@ def test_a_student_is_better_than_its_teachers_are_alone() -> None:
     assert error(student) < 0.9 * np.mean([error(one) for one in teachers])
 
 
+def test_a_student_may_use_fewer_features_than_its_teacher() -> None:
+    train = table(500, 1, noise=0.1)
+    whole = hepkan.KAN([3, 6, 2], seed=0)
+    hepkan.fit(whole, train, loss="mae", epochs=15, batch=64, seed=0)
+    few = hepkan.KAN([2, 6, 2], seed=1, columns=[2, 1], n_features=3)
+    hepkan.distil(few, [whole], train, loss="mae", epochs=15, batch=64)
+    expected = whole.input_map(hepkan.nn.networks.as_tensor(train.X))[:, [2, 1]]
+    np.testing.assert_array_equal(few.coordinates(hepkan.nn.networks.as_tensor(train.X)), expected)
+    assert np.abs(few.predict(train.X)[:, 1] - whole.predict(train.X)[:, 1]).mean() < 0.2 * train.y[:, 1].std()
+    with pytest.raises(UsageError, match=r"all of its features.*do not use columns \[0\]"):
+        hepkan.distil(hepkan.KAN([3, 6, 2]), [few], train, loss="mae", epochs=1)
+
+
 def test_validation_is_by_the_truth_in_the_units_of_the_targets() -> None:
     train, validation = table(400, 1), table(300, 2)
     trained = train_model("kan", train, validation, {**SETTINGS, "teachers": 2})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from hepkan.data import Policy, Table
 from hepkan.errors import UsageError
@@ -23,8 +24,8 @@ def distil(
 
     Networks that differ in their initial values overfit differently, and their mean less than each of them; targets
     without the scatter of the true ones are learned without overfitting. So a single network comes close to the mean of
-    several. Classes are taught by the mean probabilities. The network takes the maps of the first teacher; validation
-    is by the true targets or labels, in the same units.
+    several. Classes are taught by the mean probabilities. The network takes the maps of the first teacher, and may use
+    fewer features, as a pruned one does; validation is by the true targets or labels, in the same units.
 
     Arguments:
         model: of the shape wanted.
@@ -34,7 +35,8 @@ def distil(
         settings: of `hepkan.fit`.
 
     Raises:
-        UsageError: no teachers, another number of features or targets, or classes with another loss than cross-entropy.
+        UsageError: no teachers, another number of features or targets, features that the first teacher does not use, or
+            classes with another loss than cross-entropy.
         DataError: as `hepkan.fit`.
 
     References:
@@ -50,7 +52,7 @@ def distil(
                 f"Teacher and network need the same features, targets and input map, however: {shapes[0]} and "
                 f"{shapes[1]} features and targets, {maps[0]} and {maps[1]}."
             )
-    model.input_map = copy.deepcopy(teachers[0].input_map)
+    model.input_map = _map_of(teachers[0], model)
     model.output_map = copy.deepcopy(teachers[0].output_map)
     model.head = copy.deepcopy(teachers[0].head)
     policy: Policy = settings.get("negative_weights", "abs")
@@ -64,6 +66,18 @@ def distil(
     held_out = None if validation is None else _with_probabilities(validation, policy)
     taught = (table.X, mean, weight)
     return fit(model, taught, held_out, fit_inputs=False, **{**settings, "loss": "soft_cross_entropy"})
+
+
+def _map_of(teacher: Network, model: Network) -> nn.Module:
+    """Return the teacher's input map for the features that a network uses, which may be fewer."""
+    known, wanted = (list(one.columns or range(one.n_features)) for one in (teacher, model))
+    if not set(wanted) <= set(known):
+        missing = sorted(set(wanted) - set(known))
+        raise UsageError(
+            f"A network learns from teachers that use all of its features, however they do not use columns {missing}."
+        )
+    part: nn.Module = teacher.input_map.part([known.index(column) for column in wanted])  # type: ignore[operator]
+    return part
 
 
 def _with_probabilities(table: Table, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
