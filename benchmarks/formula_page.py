@@ -72,21 +72,29 @@ def formula_table(seeds: list[dict[str, Any]]) -> str:
             str(one["edges"]),
             str(one["complexity"]),
             str(one["splines"]),
-            *(with_error(*one["judged"][name]["auc"]) for name in ("full", "network", "formula")),
-            with_error(*one["judged"]["formula"]["difference"]),
+            str(len(one["inputs"])),
+            *(with_error(*one["judged"][name]["auc"]) for name in ("full", "network")),
+            *(with_error(*one["judged"][name]["difference"]) for name in ("formula", "printed")),
         ]
         for one in seeds
     ]
-    head = ["seed", "edges", "complexity", "splines", "whole KAN", "small KAN", "formula", "formula - whole KAN"]
+    head = ["seed", "edges", "complexity", "splines", "inputs", "whole KAN", "small KAN", "formula - whole KAN",
+            "with four digits"]  # fmt: skip
     return table(head, rows)
 
 
 def formula_text(seeds: list[dict[str, Any]]) -> str:
-    """Return the formula without splines that loses least."""
-    closed = [one for one in seeds if one["splines"] == 0]
-    best = max(closed, key=lambda one: one["judged"]["formula"]["difference"][0])
-    terms = best["formula"].replace(" + ", "\n    + ").replace(" - ", "\n    - ")
-    return f"```text\n{terms}\n```"
+    """Return the shortest formula without splines, a line for each of its terms."""
+    best = min((one for one in seeds if one["splines"] == 0), key=lambda one: one["complexity"])
+    depth, lines = 0, [""]
+    for letter in best["formula"]:
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0 and letter in "+-" and lines[-1].endswith(" "):
+            lines[-1] = lines[-1].rstrip()
+            lines.append("    ")
+        lines[-1] += letter
+    text = "\n".join(lines)
+    return f"```text\n{text}\n```"
 
 
 def ratio_table(content: dict[str, Any]) -> str:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 
 import formula_page
+import numpy as np
 import pytest
+import sympy
+from sklearn.metrics import roc_auc_score
+
+import hepkan
 
 PAGE = formula_page.PAGE.read_text(encoding="utf-8")
 PARTS = formula_page.parts()
@@ -34,3 +39,13 @@ def test_a_one_layer_network_converges_to_likelihood_ratios() -> None:
     errors = [row["kan"][0] for row in content["rows"]]
     assert errors == sorted(errors, reverse=True) and content["slope"] < -0.3
     assert all(row["kan"][0] < row["histograms"][0] for row in content["rows"])
+
+
+def test_the_printed_formula_separates_the_sample_in_the_package() -> None:
+    text = formula_page.parts()["formula"].strip("`").removeprefix("text")
+    found = sympy.sympify(text.replace("\n", " "))
+    table = hepkan.get_task("multijet").table()
+    symbols = sorted(found.free_symbols, key=str)
+    columns = [table.X[:, table.names.index(str(symbol))].astype(np.float64) for symbol in symbols]
+    log_odds = sympy.lambdify(symbols, found, "numpy")(*columns)
+    assert roc_auc_score(table.y, log_odds, sample_weight=table.weight) > 0.95
