@@ -97,6 +97,7 @@ results: full-sample
 	$(BIN)/python benchmarks/pruning.py --judge --data $(FULL) --test $(JUDGE)
 	$(BIN)/python benchmarks/multijet_formula.py --judge --data $(FULL) --test $(FRESH)
 	$(BIN)/python benchmarks/formula_page.py
+	$(BIN)/python benchmarks/multijet_teachers.py --judge --data $(FULL) --test $(JUDGE) $(FRESH)
 	$(BIN)/python benchmarks/top_dm.py --data $(DARK) --test $(DARK_JUDGE) --scan-test $(DARK_TEST)
 	$(BIN)/python benchmarks/ideas.py top_dm --data $(DARK)
 	$(BIN)/python benchmarks/ideas.py multijet

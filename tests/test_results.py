@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ideas
 import multijet
+import multijet_teachers
 import pytest
 import summary
 import teachers
@@ -59,6 +60,8 @@ TRIALS = json.loads(trials.RESULT.read_text(encoding="utf-8"))
 TRIED = {f"{task}_ideas": ideas.lines(task, content) for task, content in IDEAS.items()}
 TRIED |= {"top_dm_trials": trials.lines(TRIALS)}
 TRIED |= {"top_dm_teachers": teachers.lines(TAUGHT)}
+LEARNED = json.loads(multijet_teachers.RESULT.read_text(encoding="utf-8"))
+TRIED |= {"multijet_teachers": multijet_teachers.lines(LEARNED)}
 
 
 @pytest.mark.parametrize("part", [*top_dm.parts(DARK), *TRIED])
@@ -67,6 +70,11 @@ def test_pages_say_what_was_measured_on_top_and_dark_matter(part: str) -> None:
     found = re.search(rf"<!-- {part} -->\n(.*?)\n<!-- /{part} -->", page.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     assert found[1] == {**top_dm.parts(DARK), **TRIED}[part]
+
+
+def test_readme_says_what_teachers_do_on_the_multijet_task() -> None:
+    assert f"<!-- taught -->\n{multijet_teachers.verdict(LEARNED)}\n<!-- /taught -->" in README
+    assert [one["seed"] for one in LEARNED["seeds"]] == [0, 1, 2, 3, 4] and LEARNED["test_events"] > 60_000
 
 
 def test_every_network_that_teaches_or_learns_is_on_record_with_what_trained_it() -> None:
