@@ -45,6 +45,13 @@ def test_a_sum_that_does_not_vary_and_a_spline_count_for_nothing() -> None:
     assert program.cancelling(program.values(program.start), program.start).tolist() == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.filterwarnings("error")
+def test_terms_too_large_for_a_number_are_refused_in_silence() -> None:
+    root = Sum((Call(PRIMITIVES["exp"], Sum((Input(0),), (400.0,), 300.0)), Input(0)), (1.0, 1.0), 0.0)
+    program = Program([root], X)
+    assert not np.isfinite(program.cancelling(program.values(program.start), program.start).sum())
+
+
 def test_a_ridge_keeps_functions_from_their_flat_parts() -> None:
     y = np.exp(2.0 * X) + 0.1 * np.random.default_rng(5).normal(size=X.shape)
     start = Sum((Call(TANH, Sum((Input(0),), (1.0,), -4.0)),), (1e3,), 1e3)
@@ -62,11 +69,31 @@ def test_a_ridge_leaves_exact_constants_exact() -> None:
     np.testing.assert_allclose(Program(found.roots, X).start, [2.0, 1.0, 3.0, -40.0], rtol=1e-9)
 
 
+@pytest.mark.parametrize(("bias", "safe"), [(1.02, False), (1.6, True), (0.0, True)])
+def test_functions_stay_defined_beyond_the_events(bias: float, safe: bool) -> None:
+    x = X if bias else X + 1.001
+    program = Program([Call(PRIMITIVES["log"], Sum((Input(0),), (1.0,), bias))], x)
+    assert program.safe(program.values(program.start), program.start, 0.25) is safe
+    spline_free = Program([Call(TANH, Sum((Input(0),), (1.0,), bias))], x)
+    assert spline_free.safe(spline_free.values(spline_free.start), spline_free.start, 0.25)
+
+
+def test_a_ridge_keeps_singularities_away_from_the_events() -> None:
+    y = np.log(1.02 + X)
+    start = Sum((Call(PRIMITIVES["log"], Sum((Input(0),), (1.0,), 1.8)),), (1.0,), 0.0)
+    free, held = (refit([start], X, objective_of(y, ridge), steps=60) for ridge in (0.0, 1e-6))
+    assert free.loss < 1e-20
+    beyond = np.array([[X.min() - 0.2 * np.ptp(X)]])
+    assert np.isfinite(evaluate(held.roots, beyond)).all()
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(evaluate(free.roots, beyond)).all()
+
+
 def test_a_step_on_a_parabola_is_a_candidate() -> None:
     x = X[:, 0]
     y = np.tanh(6.0 * x) + 1.5 * x**2 - x
     table = choose(["tanh", "square"])
-    plain, more = (candidates(x, y, primitives=table, keep=20, trend=trend) for trend in (False, True))
+    plain, more = (candidates(x, y, primitives=table, keep=20, beyond=beyond) for beyond in (None, 0.25))
     found = max((one for one in more if one.name == "tanh on a parabola"), key=lambda one: one.r2)
     assert max(one.r2 for one in plain) < 0.999 < 0.9999 < found.r2
     program = Program([found.body], X)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hepkan.errors import DataError
 from hepkan.interpret.affine_fit import AffineFit, affine_fits
 from hepkan.interpret.evaluation import Program
-from hepkan.interpret.expression import Call, Expression, Input, Sum, complexity, ordered, transform
+from hepkan.interpret.expression import Call, Expression, Input, Sum, complexity, transform
 from hepkan.interpret.objective import Objective
 from hepkan.interpret.primitives import PRIMITIVES, Primitive
 from hepkan.interpret.refit import refit
@@ -66,7 +66,7 @@ def candidates(
     margin: float = 0.01,
     keep: int = 8,
     ridge: float = 0.0,
-    trend: bool = False,
+    beyond: float | None = None,
     price: int = 0,
 ) -> list[Candidate]:
     r"""Return the best candidates for values of a function at points, best first.
@@ -82,7 +82,8 @@ def candidates(
             take in a sum of logarithms; `power` for :math:`(c f(a x + b) + d)^{1/q}`, for values of one sign.
         margin: how far beyond the range of x, relative to it, candidates must be defined. A positive x stays positive.
         keep: how many to return.
-        trend: also try primitives on top of a polynomial of degree 2.
+        beyond: with it, also try primitives on top of a polynomial of degree 2; and it is the `margin` of primitives
+            that are not defined everywhere.
         price: complexity of the variable: a long sum is multiplied out where the variable stands beside a function of
             it.
         ridge: how much terms that cancel count against a candidate; see `hepkan.interpret.refit.refit`.
@@ -92,12 +93,12 @@ def candidates(
     """
     points, values, share = _thinned(x, y, weight)
     span = guarded(points, margin)
-    found = [_single(fit) for fit in affine_fits(points, values, share, primitives, span=span)]
+    found = [_single(fit) for fit in _fits(points, values, share, primitives, margin, beyond)]
     found += _polynomials(points, values, share)
     if nested != "none":
         found += _nested(points, values, share, span, [p for p in primitives if p.name in _NESTED], nested)
-    if trend:
-        found += _trended(points, values, share, primitives, span)
+    if beyond is not None:
+        found += _trended(points, values, share, primitives, margin, beyond)
     finite = [replace(one, more=price * _twice(one)) for one in found if np.isfinite(one.r2)]
 
     def value(one: Candidate) -> float:
@@ -113,6 +114,26 @@ def _twice(one: Candidate) -> bool:
 def _cancelling(one: Candidate, points: Floats) -> float:
     program = Program([one.body], points[:, None])
     return float(program.cancelling(program.values(program.start), program.start).sum())
+
+
+def _fits(
+    x: Floats,
+    y: Floats,
+    weight: Floats,
+    primitives: Sequence[Primitive],
+    margin: float,
+    beyond: float | None,
+) -> list[AffineFit]:
+    """Return fits, best first, each defined as far beyond the points as is asked of its primitive."""
+    if beyond is None:
+        return affine_fits(x, y, weight, primitives, span=guarded(x, margin))
+    groups: dict[float, list[Primitive]] = {}
+    for one in primitives:
+        groups.setdefault(margin if not np.isfinite(one.domain).any() else max(margin, beyond), []).append(one)
+    found = [affine_fits(x, y, weight, some, span=guarded(x, far)) for far, some in groups.items()]
+    # Each group also has the straight line, which is the same in all.
+    fits = found[0] + [fit for rest in found[1:] for fit in rest if fit.primitive is not None]
+    return sorted(fits, key=lambda fit: -fit.r2)
 
 
 def guarded(points: Floats, margin: float) -> tuple[float, float]:
@@ -160,7 +181,7 @@ def _polynomials(x: Floats, y: Floats, weight: Floats) -> list[Candidate]:
 
 
 def _trended(
-    x: Floats, y: Floats, weight: Floats, primitives: Sequence[Primitive], span: tuple[float, float]
+    x: Floats, y: Floats, weight: Floats, primitives: Sequence[Primitive], margin: float, beyond: float
 ) -> list[Candidate]:
     """Return the best primitive with a parabola below it, both fitted together from two starts: either one first."""
     share = weight / weight.sum()
@@ -169,16 +190,14 @@ def _trended(
     square, variance, found = Call(PRIMITIVES["square"], _X), objective.of_constant(), []
     for below in (parabola, np.polynomial.Polynomial([0.0])):
         try:
-            fit = affine_fits(x, y - below(x), share, primitives, span=span)[0]
+            fit = _fits(x, y - below(x), share, primitives, margin, beyond)[0]
         except DataError:  # the parabola leaves nothing
             continue
         shift, slope, bend = [*below.coef.tolist(), 0.0, 0.0][:3]
         start = tidied([Sum((_single(fit).body, _X, square), (1.0, slope, bend), shift)])
         body, loss, _ = refit(start, x[:, None], objective, steps=40, tolerance=1e-3)
-        calls = [node for node in ordered(body) if isinstance(node, Call)]
-        ends = Program(body, np.array(span)[:, None])
-        values = ends.values(ends.start)
-        if all(call.primitive.allows(values[ends.place[id(call.argument)]]) for call in calls):
+        program = Program(body, x[:, None])
+        if program.safe(program.values(program.start), program.start, beyond):
             found.append(Candidate(body[0], 1.0 - loss / variance, f"{_single(fit).name} on a parabola"))
     return found
 

@@ -119,17 +119,37 @@ class Program:
         :math:`10^{2k}` where k digits of it are lost.
         """
         result = np.zeros(len(constants))
-        for number, (_, free) in self._sums.items():
-            if not len(free):
-                continue
-            spread = values[number].var()
-            if not spread > 0.0:
-                continue
-            squares = np.array([*(np.square(values[place]).mean() for place in self.inputs[number]), 1.0])
-            block = slice(self.offsets[number], self.offsets[number + 1])
-            with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
+            for number, (_, free) in self._sums.items():
+                if not len(free):
+                    continue
+                spread = values[number].var()
+                if not spread > 0.0:
+                    continue
+                squares = np.array([*(np.square(values[place]).mean() for place in self.inputs[number]), 1.0])
+                block = slice(self.offsets[number], self.offsets[number + 1])
                 result[block] = np.square(constants[block]) * squares[free] / spread
         return result
+
+    def safe(self, values: Sequence[Floats], constants: Floats, beyond: float) -> bool:
+        """Return whether functions stay defined when their arguments go beyond those of the events.
+
+        By the part `beyond` of their range; an argument without a shift keeps its sign, as energies and masses do.
+        """
+        for number, node in enumerate(self.nodes):
+            if not isinstance(node, Call) or not np.isfinite(node.primitive.domain).any():
+                continue
+            place = self.inputs[number][0]
+            argument, own = values[place], constants[self.offsets[place] : self.offsets[place + 1]]
+            low, high = float(argument.min()), float(argument.max())
+            step = beyond * (high - low)
+            if place in self._sums and self._numbers(place, own)[-1] != 0.0:
+                ends = low - step, high + step
+            else:
+                ends = (low - step if low <= 0.0 else 0.5 * low), (high + step if high >= 0.0 else 0.5 * high)
+            if not node.primitive.allows(np.array(ends)):
+                return False
+        return True
 
     def outputs(self, values: Sequence[Floats]) -> Floats:
         """Return the outputs among the values, `(n, outputs)`."""

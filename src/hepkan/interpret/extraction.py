@@ -20,7 +20,7 @@ from hepkan.interpret.finishing import EXACT, State, finished, front, tolerance_
 from hepkan.interpret.formula import Formula
 from hepkan.interpret.objective import Objective
 from hepkan.interpret.primitives import Primitive, choose
-from hepkan.interpret.refit import refit
+from hepkan.interpret.refit import BEYOND, refit
 from hepkan.interpret.sampling import sampled
 from hepkan.interpret.shapes import GRID, RESOLVED, Shape, additive, criterion, eliminated, follow
 from hepkan.interpret.snapping import Snapping, snapped
@@ -263,7 +263,7 @@ def _tables(
         key = edge[2:]
         if key not in known or not (np.array_equal(known[key][0], x) and np.array_equal(known[key][1], y)):
             try:
-                more: dict[str, Any] = {"ridge": RIDGE, "trend": True, "price": _price(edge.variable)}
+                more: dict[str, Any] = {"ridge": RIDGE, "beyond": BEYOND, "price": _price(edge.variable)}
                 table = candidates(x, y, primitives=primitives, margin=margin, keep=_IN_CONTEXT, **more)
             except DataError:
                 flat = Sum((), (), float(np.median(y)))

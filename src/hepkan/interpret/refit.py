@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 PRECISE = 1e-10
 """Part of the loss below which a step is not worth another one, where constants are to be exact."""
+BEYOND = 0.25
+"""Part of the range of its argument by which a function must stay defined beyond the events, with a ridge."""
 _DAMPING = 1e-3
 _LARGEST_DAMPING = 1e12
 _LARGEST_ROW = 1e150
@@ -49,6 +51,7 @@ def refit(
     With a `ridge` of the objective, r, what is lowered is :math:`L (1 + r \sum_i k_i)` with
     :math:`k_i` of `Program.cancelling`: functions far out on their flat parts, whose huge multiples cancel, can imitate
     anything, but neither a printed constant nor an event beyond those of the fit survives it. A loss of zero stays one.
+    Then functions must also stay defined somewhat beyond the events (`BEYOND`), else the loss is infinite.
 
     **Shape** X: `(n, features)`.
 
@@ -94,7 +97,7 @@ def refit(
         if still >= 2:
             break
     moved_to = with_constants(roots, constants)
-    return Refit(moved_to.roots, objective(program.outputs(values)), moved_to.new)
+    return Refit(moved_to.roots, objective(program.outputs(values)) if np.isfinite(level) else np.inf, moved_to.new)
 
 
 def spreads(roots: Sequence[Expression], X: Floats, objective: Objective, rise: float) -> Floats:
@@ -122,6 +125,8 @@ def _level(program: Program, values: Sequence[Floats], constants: Floats, object
     loss = objective(program.outputs(values))
     if not objective.ridge or not np.isfinite(loss):
         return loss
+    if not program.safe(values, constants, BEYOND):
+        return np.inf
     return loss * (1.0 + objective.ridge * float(program.cancelling(values, constants).sum()))
 
 
