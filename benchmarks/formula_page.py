@@ -33,7 +33,7 @@ def parts() -> dict[str, str]:
     """Return the marked parts of the page."""
     pruned, formulae, ratios = (read(one.RESULT) for one in (pruning, multijet_formula, likelihood_ratios))
     return {
-        "pruned": pruned["verdict"] + "\n\n" + cost_of_inputs(pruned),
+        "pruned": "\n\n".join([pruned["verdict"], cost_of_inputs(pruned), pruning.enough(pruned)]),
         "kept_inputs": kept_inputs(pruned),
         "formulae": formula_table(formulae["seeds"]) + "\n\n" + multijet_formula.verdict(formulae["seeds"]),
         "formula": formula_text(formulae["seeds"]),

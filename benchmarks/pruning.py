@@ -27,7 +27,7 @@ from summary import ROOT, provenance, table
 
 import hepkan
 from hepkan.files import write_text
-from hepkan.interpret import Stage, pruning_curve, remove_inputs, select_inputs
+from hepkan.interpret import Selection, Stage, pruning_curve, remove_inputs, select_inputs
 from hepkan.metrics import compare, evaluate
 from hepkan.report.words import with_error
 from hepkan.studies.members import split
@@ -38,6 +38,8 @@ from hepkan.studies.run import prepare
 RESULT = Path(__file__).parent / "results" / "pruning.json"
 RUN, SEEDS, KEPT = ROOT / "runs" / "multijet-full", 5, ROOT / "runs" / "pruning"
 INPUTS, ALLOWED = 10, 0.003
+MORE = 14
+"""Inputs with which the same is done on validation events, to see how many the target needs."""
 Arrays = tuple[Any, Any, Any]
 TRAIN = {"batch": 1024, "average": 0.99}
 RECIPE: dict[str, Any] = {
@@ -58,7 +60,7 @@ def prune_seed(data: Any, seed: int) -> dict[str, Any]:
     start = time.process_time()
     path = backward(model, parts)
     ten = next(stage.model for stage in path if stage.inputs <= INPUTS)
-    chosen = select_inputs(model, parts[0][0], parts[0][2], start=ten.input_names, seed=seed, **RECIPE["exchange"])
+    chosen = exchanged(model, ten.input_names, parts, seed)
     tuned = trained(model, chosen.names, parts)
     seconds = time.process_time() - start
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -72,7 +74,22 @@ def prune_seed(data: Any, seed: int) -> dict[str, Any]:
     ]  # fmt: skip
     exchanges = {"start": chosen.start, "end": chosen.infidelity, "steps": chosen.exchanges}
     lost = validation_auc(tuned, parts[1]) - best
-    return {"seed": seed, "curve": rows, "exchanges": exchanges, "validation": lost, "cpu_seconds": seconds}
+    names = next(row["names"] for row in rows if row["inputs"] <= MORE)
+    return {"seed": seed, "curve": rows, "exchanges": exchanges, "validation": lost, "cpu_seconds": seconds,
+            "more": more_inputs(model, names, parts, seed)}  # fmt: skip
+
+
+def exchanged(model: hepkan.KAN, names: Sequence[str], parts: list[Arrays], seed: int) -> Selection:
+    """Return a better choice of as many inputs."""
+    (X, _, weight), _ = parts
+    return select_inputs(model, X, weight, start=names, seed=seed, **RECIPE["exchange"])
+
+
+def more_inputs(model: hepkan.KAN, names: Sequence[str], parts: list[Arrays], seed: int) -> dict[str, Any]:
+    """Return what a network of more inputs loses on validation events, chosen and trained in the same way."""
+    chosen = exchanged(model, names, parts, seed)
+    lost = validation_auc(trained(model, chosen.names, parts), parts[1]) - validation_auc(model, parts[1])
+    return {"inputs": list(chosen.names), "validation": lost}
 
 
 def whole(seed: int) -> Any:
@@ -169,9 +186,23 @@ def page(content: Mapping[str, Any]) -> str:
             [str(number), f"{np.mean(found):+.4f}", f"{min(found):+.4f} to {max(found):+.4f}", str(len(found))]
         )
     lines += [table(["inputs", "change of the validation AUC", "range", "seeds"], points), ""]
+    lines += [enough(content), ""]
     lines += [f"How many of the {len(content['seeds'])} seeds keep an input:", ""]
     lines += [table(["input", "seeds"], [[name, str(times)] for name, times in content["kept"].items()]), ""]
     return "\n".join(lines)
+
+
+def enough(content: Mapping[str, Any]) -> str:
+    """Return what more inputs lose."""
+    found = {
+        INPUTS: [seed["validation"] for seed in content["seeds"]],
+        MORE: [seed["more"]["validation"] for seed in content["seeds"]],
+    }
+    parts = [
+        f"{number} inputs change the AUC by {np.mean(values):+.4f} ({min(values):+.4f} to {max(values):+.4f})"
+        for number, values in found.items()
+    ]
+    return f"On validation events, after exchanges and training: {'; '.join(parts)}."
 
 
 def mean(values: list[tuple[float, float]]) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from hepkan.interpret.finishing import State, front
 from hepkan.interpret.formula import Formula, Row
 from hepkan.interpret.primitives import PRIMITIVES
 from hepkan.report.front import complexity_front
+from hepkan.studies.interpret_run import prune_run
 from hepkan.studies.options import load_card
 from hepkan.studies.run import run
 from hepkan.studies.symbolic_run import symbolic_run
@@ -46,6 +47,7 @@ def test_symbolic_of_a_run(sample: Path, tmp_path: Path) -> None:
     overrides = ["bootstrap=20", "train.epochs=2", "models.kan.hidden=[1]", "models.kan.grid=3"]
     card = load_card("multijet", models=("kan",), data=sample, seeds=1, overrides=overrides)
     folder = run(card, output=tmp_path / "one", command="hepkan run multijet").folder
+    prune_run(folder, inputs=8, epochs=1, fraction=0.5)
     done = symbolic_run(folder, tolerance=0.1, events=300)
     names = {path.name for path in done.folder.iterdir()}
     assert names == {"formula.json", "formula.tex", "formula.py", "formula_root.txt", "report.json", "front.svg"}
@@ -53,7 +55,7 @@ def test_symbolic_of_a_run(sample: Path, tmp_path: Path) -> None:
     auc = report["test"]["auc"]
     assert auc["difference"][0] == pytest.approx(auc["formula"][0] - auc["run"][0])
     assert Formula.load(done.folder / "formula.json").names == done.formula.names
-    assert report["network"] == "model.hepkan"
+    assert report["network"] == "pruned/model.hepkan" and len(report["inputs"]) <= 8
 
 
 def test_a_network_too_large_to_read_is_refused_with_the_command_that_prunes_it(sample: Path, tmp_path: Path) -> None:
