@@ -73,12 +73,13 @@ def formula_table(seeds: list[dict[str, Any]]) -> str:
             str(one["complexity"]),
             str(one["splines"]),
             str(len(one["inputs"])),
+            f"{one['cpu_seconds'] / 60.0:.1f}",
             *(with_error(*one["judged"][name]["auc"]) for name in ("full", "network")),
             *(with_error(*one["judged"][name]["difference"]) for name in ("formula", "printed")),
         ]
         for one in seeds
     ]
-    head = ["seed", "edges", "complexity", "splines", "inputs", "whole KAN", "small KAN", "formula - whole KAN",
+    head = ["seed", "edges", "complexity", "splines", "inputs", "CPU min", "whole KAN", "small KAN", "formula - whole KAN",
             "with four digits"]  # fmt: skip
     return table(head, rows)
 
