@@ -79,9 +79,8 @@ def formula_table(seeds: list[dict[str, Any]]) -> str:
         ]
         for one in seeds
     ]
-    head = ["seed", "edges", "complexity", "splines", "inputs", "CPU min", "whole KAN", "small KAN", "formula - whole KAN",
-            "with four digits"]  # fmt: skip
-    return table(head, rows)
+    head = ["seed", "edges", "complexity", "splines", "inputs", "CPU min", "whole KAN", "small KAN"]
+    return table([*head, "formula - whole KAN", "with four digits"], rows)
 
 
 def formula_text(seeds: list[dict[str, Any]]) -> str:
