@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ideas
 import multijet
+import multijet_events
 import multijet_teachers
 import pytest
 import summary
@@ -61,7 +62,8 @@ TRIED = {f"{task}_ideas": ideas.lines(task, content) for task, content in IDEAS.
 TRIED |= {"top_dm_trials": trials.lines(TRIALS)}
 TRIED |= {"top_dm_teachers": teachers.lines(TAUGHT)}
 LEARNED = json.loads(multijet_teachers.RESULT.read_text(encoding="utf-8"))
-TRIED |= {"multijet_teachers": multijet_teachers.lines(LEARNED)}
+GROWN = json.loads(multijet_events.RESULT.read_text(encoding="utf-8"))
+TRIED |= {"multijet_teachers": multijet_teachers.lines(LEARNED), "multijet_events": multijet_events.lines(GROWN)}
 
 
 @pytest.mark.parametrize("part", [*top_dm.parts(DARK), *TRIED])
@@ -75,6 +77,13 @@ def test_pages_say_what_was_measured_on_top_and_dark_matter(part: str) -> None:
 def test_readme_says_what_teachers_do_on_the_multijet_task() -> None:
     assert f"<!-- taught -->\n{multijet_teachers.verdict(LEARNED)}\n<!-- /taught -->" in README
     assert [one["seed"] for one in LEARNED["seeds"]] == [0, 1, 2, 3, 4] and LEARNED["test_events"] > 60_000
+
+
+def test_auc_of_either_network_grows_with_the_number_of_events() -> None:
+    assert GROWN["seeds"] == [0, 1, 2, 3, 4] and GROWN["test_events"] > 60_000
+    for kind in multijet_events.KINDS:
+        auc = [row[kind][0] for row in GROWN["rows"]]
+        assert auc == sorted(auc)
 
 
 def test_every_network_that_teaches_or_learns_is_on_record_with_what_trained_it() -> None:
