@@ -33,30 +33,12 @@ def parts() -> dict[str, str]:
     """Return the marked parts of the page."""
     pruned, formulae, ratios = (read(one.RESULT) for one in (pruning, multijet_formula, likelihood_ratios))
     return {
-        "pruned": "\n\n".join([pruned["verdict"], cost_of_inputs(pruned), pruning.enough(pruned)]),
+        "pruned": "\n\n".join([pruned["verdict"], pruning.networks_table(pruned)]),
         "kept_inputs": kept_inputs(pruned),
         "formulae": formula_table(formulae["seeds"]) + "\n\n" + multijet_formula.verdict(formulae["seeds"]),
         "formula": formula_text(formulae["seeds"]),
         "ratios": ratio_table(ratios),
     }
-
-
-def cost_of_inputs(content: dict[str, Any]) -> str:
-    """Return what the networks of `pruning.py` reach on test events."""
-    words = {
-        "full": "all inputs",
-        "backward only": "backward elimination",
-        "few inputs": "after exchanges, trained again",
-    }
-    rows = []
-    for name, text in words.items():
-        found = [seed["networks"][name] for seed in content["seeds"]]
-        auc, lost = (with_error(*pruning.mean([one[key] for one in found])) for key in ("auc", "difference"))
-        inputs = pruning.spread([len(one["inputs"]) for one in found])
-        rows.append(
-            [text, inputs, pruning.spread([one["edges"] for one in found]), auc, "" if name == "full" else lost]
-        )
-    return table(["network", "inputs", "edges", "test AUC", "difference"], rows)
 
 
 def kept_inputs(content: dict[str, Any]) -> str:
@@ -121,7 +103,9 @@ def found_again() -> str:
         error = f"largest relative error {one['largest_relative_error']:.1e}"
         rows.append([one["case"], f"`{one['formula']}`, {error}", "–"])
     pruned, formulae = read(pruning.RESULT), read(multijet_formula.RESULT)["seeds"]
-    rows.append(["multijet, at most 10 of 43 inputs", f"AUC {with_error(*pruned['difference'])} (five seeds)", "–"])
+    for name, number in (("few", pruning.INPUTS), ("more", pruning.MORE)):
+        lost = with_error(*pruned["difference"][name])
+        rows.append([f"multijet, {number} of 43 inputs", f"AUC {lost} (five seeds)", "–"])
     costs = [one["judged"]["formula"]["difference"] for one in formulae]
     closed = sum(one["splines"] == 0 for one in formulae)
     words = f"AUC {with_error(*pruning.mean(costs))} (seeds done: {len(costs)}, closed: {closed})"

@@ -31,7 +31,7 @@ def test_readme_says_what_was_measured() -> None:
 def test_pruning_was_measured_on_five_seeds() -> None:
     content = formula_page.read(formula_page.pruning.RESULT)
     assert [one["seed"] for one in content["seeds"]] == [0, 1, 2, 3, 4]
-    assert all(len(one["networks"]["few inputs"]["inputs"]) <= 10 for one in content["seeds"])
+    assert all(len(one["networks"]["few"]["inputs"]) <= 10 for one in content["seeds"])
 
 
 def test_a_one_layer_network_converges_to_likelihood_ratios() -> None:
