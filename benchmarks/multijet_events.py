@@ -14,7 +14,6 @@ runs/multijet-events.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from multijet_teachers import KINDS, SEEDS, Trainer, pooled
+from multijet_teachers import KINDS, Trainer, options, pooled
 from pruning import mean
 from summary import ROOT, count, insert, provenance, table
 
@@ -88,12 +87,7 @@ def lines(content: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Make everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--test", type=Path, nargs="+", required=True, help="samples for the test part alone")
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(SEEDS)), help="do these only")
-    parser.add_argument("--judge", action="store_true", help="look at the test events when all are trained")
-    arguments = parser.parse_args()
+    arguments = options(__doc__)
     torch.set_num_threads(1)
     cards = [load_card("multijet", data=arguments.data, test=test) for test in arguments.test]
     samples, models = [prepare(card) for card in cards], cards[0].models

@@ -214,14 +214,19 @@ def lines(content: Mapping[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    """Make everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(description: str | None) -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--test", type=Path, nargs="+", required=True, help="samples for the test part alone")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(SEEDS)), help="do these only")
     parser.add_argument("--judge", action="store_true", help="look at the test events when all are trained")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Make everything."""
+    arguments = options(__doc__)
     torch.set_num_threads(1)
     cards = [load_card("multijet", data=arguments.data, test=test) for test in arguments.test]
     samples, models = [prepare(card) for card in cards], cards[0].models
