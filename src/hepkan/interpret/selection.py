@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from hepkan.nn.regrid import thinned
 LEAST = 0.003
 """An exchange must lower the infidelity by more than this part of it."""
 FEWEST, JUDGES, ROUNDING, FOLLOWED = 100, 4000, 1e-12, 2
+"""Events needed, and that judge at most; smallest spread of an output; sets that are searched once more."""
 STEP, RATE, DECAY, MISSING = 512, 2e-3, 1e-2, 3
 """Events of a step of training, its rate and weight decay, and how many inputs of a set may be missing near it."""
 
@@ -87,12 +87,12 @@ def select_inputs(
         beam: so many of the best sets are followed at every step of a search.
         starts: searches from random sets besides.
         hidden: nodes in each of the three layers of the surrogate.
-        steps: of its training, on 512 events each; half as many follow for the sets near the one found.
+        steps: of its training, on 512 events each; half as many follow for sets near those found.
         seed: of its initial values, and of events and sets of its training.
         progress: called after every search, with the best so far.
 
     Raises:
-        UsageError: no KAN, names that the network does not use, shapes that do not fit, numbers below 1.
+        UsageError: no KAN, names that the network does not use, shapes that do not fit, impossible numbers.
         DataError: NaN, fewer than 100 events that count, a network that gives the same for all.
 
     References:
@@ -103,13 +103,7 @@ def select_inputs(
     names = model.input_names
     if len(set(start)) != len(start) or not set(start) <= set(names):
         raise UsageError(f"start needs different names among {', '.join(names)}, however: {', '.join(start)}.")
-    wanted = len(start) if inputs is None else inputs
-    least = max(1, len(start))
-    if not least <= wanted <= len(names):
-        raise UsageError(
-            f"inputs must be from {least} to {len(names)} (the start names {len(start)} of {len(names)}), "
-            f"however it is {wanted}."
-        )
+    wanted = _number(len(start) if inputs is None else inputs, start, names)
     if min(depth, beam, hidden, steps) < 1 or starts < 0:
         numbers = f"{depth}, {beam}, {hidden} and {steps}, and {starts}"
         raise UsageError(f"depth, beam, hidden and steps must be at least 1, starts at least 0, however: {numbers}.")
@@ -124,12 +118,9 @@ def select_inputs(
 
     def result() -> Selection:
         best = _best(surrogate, found, 1)[0]
-        new, old = _names(names, best - begin), _names(names, begin - best)
-        further = [best]
-        while len(further[-1]) < largest:
-            further += _grown(surrogate, further[-1:], 1)
-        more = [_names(names, large - small)[0] for small, large in itertools.pairwise(further)]
-        return Selection(_names(names, best), surrogate(best), surrogate(begin), new, old, tuple(more))
+        kept, new, old = (tuple(names[i] for i in sorted(one)) for one in (best, best - begin, begin - best))
+        further = tuple(names[i] for i in _further(surrogate, best, largest))
+        return Selection(kept, surrogate(best), surrogate(begin), new, old, further)
 
     def search(one: frozenset[int]) -> frozenset[int]:
         while (better := _exchanged(surrogate, one, depth, beam)) is not None:
@@ -146,8 +137,15 @@ def select_inputs(
     return result()
 
 
-def _names(names: Sequence[str], chosen: frozenset[int]) -> tuple[str, ...]:
-    return tuple(names[i] for i in sorted(chosen))
+def _number(wanted: int, start: Sequence[str], names: Sequence[str]) -> int:
+    """Return how many inputs are wanted, checked."""
+    least = max(1, len(start))
+    if not least <= wanted <= len(names):
+        raise UsageError(
+            f"inputs must be from {least} to {len(names)} (the start names {len(start)} of {len(names)}), "
+            f"however it is {wanted}."
+        )
+    return wanted
 
 
 def _exchanged(surrogate: _Surrogate, chosen: frozenset[int], depth: int, beam: int) -> frozenset[int] | None:
@@ -161,6 +159,16 @@ def _exchanged(surrogate: _Surrogate, chosen: frozenset[int], depth: int, beam: 
         if surrogate(smaller[0]) < (1.0 - LEAST) * surrogate(chosen):
             return smaller[0]
     return None
+
+
+def _further(surrogate: _Surrogate, chosen: frozenset[int], largest: int) -> list[int]:
+    """Return the inputs that help most in addition, the best first."""
+    order: list[int] = []
+    while len(chosen) < largest:
+        larger = _grown(surrogate, [chosen], 1)[0]
+        order += larger - chosen
+        chosen = larger
+    return order
 
 
 def _grown(surrogate: _Surrogate, sets: list[frozenset[int]], beam: int) -> list[frozenset[int]]:
